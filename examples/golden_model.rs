@@ -51,7 +51,7 @@ fn main() -> Outcome<()> {
     job.source = Some(lowland::open(&["t.arrow"], None)?);
     job.id = Some("id".into());
     job.config = Config { n_neighbors: Some(5), n_epochs: Some(60), ..Config::default() };
-    job.embed_model(Path::new("model"), None, &())?;
+    job.embed_model(Path::new("model"), &[], None, &())?;
     History::open("model")?.tag("first", None, &())?;
     let mut update = UpdateJob::new("model", lowland::open(&["second.arrow"], None)?);
     update.mode = UpdateMode::Transform;

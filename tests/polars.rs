@@ -590,7 +590,7 @@ fn check_memory() {
 fn model(path: &Path) {
     let even = frame().lazy().filter((col("id") % lit(2)).eq(lit(0)));
     let (job, _) = even.embed("embedding").id("id").n_neighbors(8).n_epochs(20).memory("600MiB").job().expect("a job");
-    job.embed_model(path, None, &()).expect("a model");
+    job.embed_model(path, &[], None, &()).expect("a model");
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub struct ModelOptions {
     pub id: Option<String>,
     /// The kind of the ids.
     pub id_kind: IdKind,
+    /// The columns that the model keeps of each row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     /// What is subtracted from each component before rounding to single precision.
     pub shift: Option<Shift>,
     /// The type of the source's numbers.

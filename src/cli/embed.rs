@@ -87,7 +87,7 @@ pub(super) struct MapArgs {
     /// Column that names the rows in the map [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
-    /// Columns to copy to the map: 'a,b', or --keep several times; a name with commas as '"a,b"'
+    /// Columns to copy to the map and the model: 'a,b', or --keep several times; a name with commas as '"a,b"'
     #[arg(long, value_name = "COLS", help_heading = "Output")]
     keep: Vec<String>,
     /// Names of the coordinates' columns, one for each component [default: x, y, z; c0, c1, … for more
@@ -252,7 +252,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
         None => job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?,
         Some(model) => {
             let map = args.output.as_ref().map(|_| &file);
-            let fitted = job.embed_model(model, map, console);
+            let fitted = job.embed_model(model, &file.table.keep, map, console);
             fitted.map_err(|error| kept_in_model(error, model, console))?.report
         }
     };

@@ -1,9 +1,10 @@
-//! A version of a model as a table: ids, coordinates, in which version a row was added, how far it moved, and its
-//! neighbours.
+//! A version of a model as a table: ids, coordinates, kept columns, in which version a row was added, how far it moved, and
+//! its neighbours.
 //!
 //! ```text
 //! id          the user's id, of its type
 //! x, y, …     Float32
+//! …           the columns that the model keeps
 //! added_in    UInt64: the version that added the row
 //! moved       Float32: the distance between the row's positions in this version and in its parent; null for a row
 //!             that the parent does not have, and if the parent was removed
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float32Array, ListArray, StructArray, UInt32Array, UInt64Array, new_empty_array};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{concat, take};
+use arrow::compute::{concat, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use lowland_engine::neighbors::MISSING;
@@ -35,6 +36,9 @@ use crate::{Error, MapFile, Result, check_output};
 const ROWS: u32 = 1 << 13;
 /// Ids are read in one range if fewer places than this lie between two of them.
 const GAP: u32 = 64;
+
+/// The names of the columns that every export has, beside the coordinates.
+pub(super) const OWN_COLUMNS: [&str; 4] = ["id", "added_in", "moved", "neighbors"];
 
 /// A job that writes a version of a model as a table.
 pub struct ExportJob {
@@ -65,7 +69,7 @@ impl ExportJob {
     /// Returns the columns.
     pub fn schema(&self) -> SchemaRef {
         let names = coordinate_names(self.model.snapshot().n_components());
-        let own = own_fields(self.model.snapshot().id_type());
+        let own = own_fields(self.model.snapshot());
         let mut fields = vec![own[0].clone()];
         fields.extend(names.iter().map(|name| Arc::new(Field::new(name, DataType::Float32, false))));
         fields.extend(own[1..].iter().cloned());
@@ -75,7 +79,7 @@ impl ExportJob {
     /// Writes the table to a `.parquet` or `.arrow` file. Holds four bytes for each row.
     ///
     /// # Errors
-    /// If the output cannot be written, or a file of the model is damaged.
+    /// If the output cannot be written, its format cannot hold a kept column, or a file of the model is damaged.
     pub fn write(&self, file: &MapFile, observer: &dyn Observer) -> Result<ExportReport> {
         check_output(&file.path, file.force)?;
         if is_within(&file.path, self.model.path()) {
@@ -111,7 +115,7 @@ impl ExportJob {
         Ok(MapColumns {
             rows: self.model.rows(),
             coordinates: if coordinates.is_empty() { coordinate_names(width) } else { coordinates.to_vec() },
-            extra: Some(Arc::new(Schema::new(own_fields(self.model.snapshot().id_type())))),
+            extra: Some(Arc::new(Schema::new(own_fields(self.model.snapshot())))),
             own_id: true,
             nullable: false,
         })
@@ -128,10 +132,9 @@ impl ExportJob {
                     Some(parent) => Some(places_before(parent.snapshot(), snapshot, observer)?),
                     None => None,
                 };
+                self.look_at_kept(&mut writer)?;
                 let (mut next, mut positions) = (0, Vec::new());
-                for first in (0..snapshot.places()).step_by(ROWS as usize) {
-                    let end = first.saturating_add(ROWS).min(snapshot.places());
-                    let live: Vec<u32> = (first..end).filter(|&place| !snapshot.is_dead(place)).collect();
+                for live in portions(snapshot) {
                     positions.clear();
                     live.iter().for_each(|&place| positions.extend_from_slice(snapshot.position(place)));
                     let batch = self.batch(&live, before.as_ref().zip(places.as_ref()))?;
@@ -148,6 +151,23 @@ impl ExportJob {
         session.tell_end(stage, false)?;
         let (stages, seconds) = session.end();
         Ok(ExportReport { version: self.model.number(), rows: self.model.rows(), stages, seconds })
+    }
+
+    /// Shows the writer the values of kept columns whose type alone does not say whether the format can hold them.
+    fn look_at_kept(&self, writer: &mut MapWriter) -> Result<()> {
+        let snapshot = self.model.snapshot();
+        let mut unsure = writer.columns_to_scan();
+        unsure.retain(|name| snapshot.kept_schema().field_with_name(name).is_ok());
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        for live in portions(snapshot) {
+            let kept = kept_of(snapshot, &live)?;
+            for (name, values) in unsure.iter().filter_map(|name| Some((name, kept.column_by_name(name)?))) {
+                writer.add_values(name, values).map_err(|(_, what)| Error::job(what))?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the version before this one, if it still exists and its map has as many components.
@@ -192,11 +212,21 @@ impl ExportJob {
         let far: ArrayRef = Arc::new(Float32Array::from(distances));
         let far = ListArray::new(item(&DataType::Float32), lists, far, None);
         let neighbors = StructArray::new(neighbor_fields(kind), vec![Arc::new(near), Arc::new(far)], None);
-        let columns: Vec<ArrayRef> =
-            vec![ids_of(snapshot, live)?, Arc::new(added), Arc::new(moved), Arc::new(neighbors)];
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(own_fields(kind))), columns);
+        let mut columns: Vec<ArrayRef> = vec![ids_of(snapshot, live)?];
+        columns.extend(kept_of(snapshot, live)?.columns().iter().cloned());
+        columns.extend([Arc::new(added) as ArrayRef, Arc::new(moved), Arc::new(neighbors)]);
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(own_fields(snapshot))), columns);
         Ok(batch.map_err(|e| lowland_io::Error::format("the export", e.to_string()))?)
     }
+}
+
+/// Returns the live places, in portions of neighbouring ones.
+fn portions(snapshot: &Snapshot) -> impl Iterator<Item = Vec<u32>> + '_ {
+    let places = snapshot.places();
+    (0..places).step_by(ROWS as usize).map(move |first| {
+        let end = first.saturating_add(ROWS).min(places);
+        (first..end).filter(|&place| !snapshot.is_dead(place)).collect()
+    })
 }
 
 fn item(kind: &DataType) -> Arc<Field> {
@@ -209,13 +239,31 @@ fn neighbor_fields(kind: &DataType) -> Fields {
 }
 
 /// Returns the columns beside the coordinates: the id first.
-fn own_fields(id: &DataType) -> Vec<Arc<Field>> {
-    vec![
-        Arc::new(Field::new("id", id.clone(), false)),
-        Arc::new(Field::new("added_in", DataType::UInt64, false)),
-        Arc::new(Field::new("moved", DataType::Float32, true)),
-        Arc::new(Field::new("neighbors", DataType::Struct(neighbor_fields(id)), false)),
-    ]
+fn own_fields(snapshot: &Snapshot) -> Vec<Arc<Field>> {
+    let id = snapshot.id_type();
+    let [id_name, added, moved, neighbors] = OWN_COLUMNS;
+    let mut fields = vec![Arc::new(Field::new(id_name, id.clone(), false))];
+    fields.extend(snapshot.kept_schema().fields().iter().cloned());
+    fields.extend([
+        Arc::new(Field::new(added, DataType::UInt64, false)),
+        Arc::new(Field::new(moved, DataType::Float32, true)),
+        Arc::new(Field::new(neighbors, DataType::Struct(neighbor_fields(id)), false)),
+    ]);
+    fields
+}
+
+/// Returns the kept columns of the rows at `live` places, which lie near each other.
+fn kept_of(snapshot: &Snapshot, live: &[u32]) -> Result<RecordBatch> {
+    let (Some(&first), Some(&last)) = (live.first(), live.last()) else {
+        return Ok(RecordBatch::new_empty(snapshot.kept_schema().clone()));
+    };
+    let all = snapshot.kept(first..last + 1)?;
+    if live.len() == all.num_rows() || all.num_columns() == 0 {
+        return Ok(all);
+    }
+    let rows = UInt32Array::from_iter_values(live.iter().map(|&place| place - first));
+    let taken = take_record_batch(&all, &rows);
+    Ok(taken.map_err(|e| lowland_io::Error::format("the kept columns of the model", e.to_string()))?)
 }
 
 /// Returns the ids of `places`, in their order. Ids are stored in the order of places, and are read in ranges.

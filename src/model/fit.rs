@@ -13,8 +13,9 @@ use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{Action, ModelDir, ModelLock, Version};
 use lowland_model::update::measure;
 
+use super::kept;
 use crate::earlier_map::first_repeat;
-use crate::job::RunOptions;
+use crate::job::{RunOptions, look_at_columns};
 use crate::{Error, Job, MapFile, Result};
 
 /// The stages whose files a model is made of.
@@ -64,14 +65,23 @@ impl Job {
         Ok(())
     }
 
-    /// Computes the map and stores it as the first version of the new model `path`, and in `file` if one is given.
+    /// Computes the map and stores it as the first version of the new model `path`, and in `file` if one is given. The
+    /// model keeps the columns `keep` of each row; those of `file` are its own.
     /// Of [`Job::run`] only `restart` is used: finished stages are kept in the model until the version is complete, and the
     /// same call goes on from there.
     ///
     /// # Errors
-    /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already.
-    pub fn embed_model(mut self, path: &Path, file: Option<&MapFile>, observer: &dyn Observer) -> Result<Fitted> {
+    /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already; a column
+    /// to keep that does not exist, has the name of a column of an export, or a type that cannot be stored.
+    pub fn embed_model(
+        mut self,
+        path: &Path,
+        keep: &[String],
+        file: Option<&MapFile>,
+        observer: &dyn Observer,
+    ) -> Result<Fitted> {
         self.check_model()?;
+        self.check_kept(keep, observer)?;
         let model = match ModelDir::open(path) {
             // Published, but stopped before the run directory was removed.
             Ok(model) if !model.versions()?.is_empty() && model.runs()?.iter().any(|run| run == FIRST) => model,
@@ -93,7 +103,7 @@ impl Job {
         let version = match lock.published(FIRST)? {
             Some(published) => published.number,
             None => {
-                let stored = self.store(&lock, &report, &scratch, None, observer)?;
+                let stored = self.store(&lock, &report, &scratch, None, keep, observer)?;
                 let mut version = stored.version(Action::Fit, FIRST);
                 version.measures = self.measures(&lock, &version, &report, observer)?;
                 lock.publish(version, true)?
@@ -127,6 +137,15 @@ impl Job {
             second.row,
             first.row
         )))
+    }
+
+    /// Refuses columns that a model cannot keep, before any work.
+    fn check_kept(&self, keep: &[String], observer: &dyn Observer) -> Result<()> {
+        let (false, Some(source)) = (keep.is_empty(), self.read_source(observer)?) else { return Ok(()) };
+        let settings = self.config.settings(source.shape().rows);
+        kept::check_names(keep, self.id.as_deref(), settings.n_components)?;
+        kept::check_columns(source.as_ref(), keep)?;
+        look_at_columns(source.as_ref(), &source.unsure_columns(keep)?, observer, &mut |_, _, _| Ok(()))
     }
 
     /// Measures the map of a version that is not published yet.
@@ -180,13 +199,14 @@ impl Job {
     }
 
     /// Writes the objects of a finished run into a model. With `earlier` the map is turned and scaled to lie on the map
-    /// of that snapshot.
+    /// of that snapshot. `kept` are the columns that the model keeps.
     pub(super) fn store(
         &self,
         lock: &ModelLock<'_>,
         report: &Report,
         scratch: &Path,
         earlier: Option<&Snapshot>,
+        kept: &[String],
         observer: &dyn Observer,
     ) -> Result<StoredRun> {
         let Some(source) = self.read_source(observer)? else {
@@ -202,6 +222,7 @@ impl Job {
             mean_distance: report.neighbors.map_or(0.0, |found| found.mean_distance),
             source: &source,
             id: self.id.as_deref(),
+            kept,
             shift: report.shift.as_ref(),
             scratch,
             earlier,

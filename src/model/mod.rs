@@ -9,7 +9,7 @@
 //! - `open.rs`: a model at one of its versions ([`Model`]).
 //! - `transform.rs`: new rows on the map of a version ([`TransformJob`]).
 //! - `history.rs`: versions, differences, rollback, removal, tags, checks ([`History`]).
-//! - `export.rs`: a version as a table ([`ExportJob`]).
+//! - `export.rs`: a version as a table ([`ExportJob`]). `kept.rs`: the columns that a model keeps.
 //!
 //! What must hold:
 //! - Everything that can be refused is refused before any work is done.
@@ -18,6 +18,7 @@
 mod export;
 mod fit;
 mod history;
+mod kept;
 mod open;
 mod transform;
 mod update;

@@ -44,6 +44,7 @@ pub use report::{Outcome, UpdateReport};
 use changes::Changes;
 use refit::RefitStart;
 
+use super::kept;
 use super::open::open_dir;
 use crate::invalid_rows::{PlacedRows, PreparedSource};
 use crate::{Error, InvalidRows, Job, Result};
@@ -126,6 +127,9 @@ impl UpdateJob {
         let current = self.current(&dir)?;
         let options = ModelOptions::of(&current)?;
         let id = self.check_table(&options)?;
+        if !options.kept.is_empty() {
+            self.check_kept(&Snapshot::open(&dir, &current)?)?;
+        }
         if let Some(run_id) = self.run_id.as_deref().filter(|name| is_own_name(name)) {
             return Err(Error::job(format!("the run cannot be called \"{run_id}\": lowland gives such names itself")));
         }
@@ -263,6 +267,11 @@ impl UpdateJob {
         Ok(id)
     }
 
+    /// Refuses a table without the columns that the model keeps.
+    fn check_kept(&self, snapshot: &Snapshot) -> Result<()> {
+        kept::check_table(self.source.as_ref(), snapshot.kept_schema(), self.mode == UpdateMode::Refit)
+    }
+
     /// Computes the next version; `None` if nothing changed. Fills the counts, the mode and the measures of `report`.
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn next_version(
@@ -280,6 +289,7 @@ impl UpdateJob {
         if shape.dim != snapshot.dim() {
             return Err(width_error(shape.dim, snapshot.dim()));
         }
+        self.check_kept(&snapshot)?;
         let live = u64::from(snapshot.live());
         let changes = match self.changes {
             true => Some(Changes::read(&self.source, id, observer)?),
@@ -337,6 +347,7 @@ impl UpdateJob {
                             &table,
                             id,
                             MoveRows::None,
+                            false,
                             observer,
                         )?;
                         Some(Snapshot::open(lock.model(), &placed)?)
@@ -355,7 +366,7 @@ impl UpdateJob {
                 }
                 (next, measures)
             }
-            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, self.moving, observer)?,
+            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, self.moving, true, observer)?,
         };
         report.measures = Some(measures);
         Ok(Some(next))
@@ -468,6 +479,8 @@ impl UpdateJob {
         }
     }
 
+    /// Places the new rows among the old ones. Without `keep` their kept columns are not stored, because only the
+    /// positions are used.
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn transform(
         &self,
@@ -479,6 +492,7 @@ impl UpdateJob {
         table: &Arc<dyn Source>,
         id: &str,
         moving: MoveRows,
+        keep: bool,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
         let batch_rows = self.batch_rows(snapshot, options, diff, moving)?;
@@ -492,6 +506,7 @@ impl UpdateJob {
             diff,
             rows: &rows,
             id,
+            keep,
             batch_rows,
             move_dirty: moving == MoveRows::Dirty,
             progress: &progress,

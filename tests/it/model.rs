@@ -5,13 +5,14 @@
 //!   their neighbours change. `refused`: updates that are
 //!   refused. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
 //! - `damage`: checksums, copies, read-only disks, later formats. `space`: a full disk. `killed`: SIGKILL at any
-//!   moment. `golden`: a model that was made once and kept.
+//!   moment. `golden`: a model that was made once and kept. `kept`: columns that a model keeps.
 //!
 //! This file has the tables, and models as the tests look at them.
 
 mod damage;
 mod golden;
 mod history;
+mod kept;
 mod killed;
 mod moved;
 mod refit;

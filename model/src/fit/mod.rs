@@ -1,13 +1,14 @@
 //! The base of a model: the files of a finished run become objects.
 //!
 //! A run numbers its rows in list order, and the places of a model's base are the same numbers, so that vectors, graph
-//! and positions are copied in order. Ids and keys come from the source, which has another order: a table of 4 bytes
+//! and positions are copied in order. Ids, keys and kept columns come from the source, which has another order: a table of 4 bytes
 //! for each row leads from one order to the other.
 //!
 //! What must hold: objects depend only on the run and the source, not on memory or threads; a stop leaves objects that no
 //! version names, which a later collection removes.
 
-mod ids;
+mod by_place;
+mod kept;
 mod vectors;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use lowland_engine::positions::{POSITIONS, Positions};
 use lowland_engine::{Config, Plan, Progress};
 use lowland_io::{Loader, LoaderOptions, Shift, Source};
 
+use by_place::columns_by_place;
 pub(crate) use vectors::narrow;
 
 use crate::diff::{IdKind, KeyFault, KeySorter, RowKey, SortedKeys, each_key, row_hash};
@@ -61,6 +63,8 @@ pub struct FittedRun<'a> {
     pub source: &'a Arc<dyn Source>,
     /// The column of the ids. `None`: rows are named by their number in the source.
     pub id: Option<&'a str>,
+    /// The columns that the model keeps.
+    pub kept: &'a [String],
     /// What the run subtracted from the source's numbers.
     pub shift: Option<&'a Shift>,
     /// A directory for temporary files.
@@ -126,6 +130,9 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     }
     let (kind, ids) = write_ids(lock, run, &lists, &places, progress)?;
     objects.insert(role::IDS.into(), ids);
+    if !run.kept.is_empty() {
+        objects.insert(role::KEPT.into(), kept::write(lock, run, &places, progress)?);
+    }
     let sorted = sorted_keys(run, &places, progress)?;
     drop(places);
     let (keys, pairs) = write_keys(lock, sorted, run.earlier, rows)?;
@@ -158,6 +165,7 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
         column: run.source.vector_column(),
         id: run.id.map(str::to_string),
         id_kind: kind,
+        kept: run.kept.to_vec(),
         shift: run.shift.cloned(),
         dtype: run.source.dtype(),
         effort: SearchEffort { first: 1, graph: 0 },
@@ -224,7 +232,8 @@ fn write_ids(
     let kind = id_kind(id, &data_type)?;
     let mut writer = IdsWriter::create(lock, role::IDS, &data_type)?;
     let memory = run.plan.settings().memory / 4;
-    ids::ids_by_place(run.source.as_ref(), id, places, memory, progress, &mut |ids| writer.push(ids))?;
+    let id = [id.to_string()];
+    columns_by_place(run.source.as_ref(), &id, places, memory, progress, &mut |ids| writer.push(ids.column(0)))?;
     Ok((kind, writer.finish()?))
 }
 

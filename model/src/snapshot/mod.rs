@@ -19,6 +19,7 @@ mod added;
 mod bits;
 mod graph;
 mod ids;
+mod kept;
 mod keys;
 mod lists;
 mod merge;
@@ -38,6 +39,8 @@ mod tests;
 pub use added::AddedWriter;
 pub use graph::GraphWriter;
 pub use ids::{IdsWriter, id_type};
+pub(crate) use kept::{BLOCK as KEPT_BLOCK, converted, stored_type};
+pub use kept::{KeptWriter, is_kept_as, kept_schema};
 pub use keys::{Key, KeysWriter};
 pub use lists::{DeltaListsWriter, ListsWriter};
 pub use merge::Keys;
@@ -71,6 +74,8 @@ pub mod role {
     /// The versions in which the rows of the base were added: [`AddedWriter`](super::AddedWriter). Absent if all were
     /// added in the version that wrote the base.
     pub const ADDED: &str = "added";
+    /// The kept columns of the base: [`KeptWriter`](super::KeptWriter). Absent if the model keeps none.
+    pub const KEPT: &str = "kept";
     /// As [`VECTORS`], for the rows added since.
     pub const DELTA_VECTORS: &str = "delta-vectors";
     /// The lists of the rows added since: [`DeltaListsWriter`](super::DeltaListsWriter).
@@ -85,6 +90,8 @@ pub mod role {
     pub const DELTA_KEYS: &str = "delta-keys";
     /// As [`ADDED`], for the rows added since.
     pub const DELTA_ADDED: &str = "delta-added";
+    /// As [`KEPT`], for the rows added since. A draft may lack it, or have it for its first rows only.
+    pub const DELTA_KEPT: &str = "delta-kept";
     /// The replaced neighbours: [`PatchWriter`](super::PatchWriter).
     pub const PATCH: &str = "patch";
     /// The positions of rows that have moved since: [`MovedWriter`](super::MovedWriter).

@@ -1,14 +1,16 @@
 //! One version as one map: base, delta, patch, moved rows and tombstones behind the numbers of places.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::compute::concat;
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{concat, concat_batches};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::added::Added;
 use super::graph::Graph;
 use super::ids::Ids;
+use super::kept::Kept;
 use super::keys::{Key, KeyFile};
 use super::lists::{DeltaLists, Lists};
 use super::merge::Keys;
@@ -36,6 +38,8 @@ pub struct Snapshot {
     keys: KeyFile,
     sample: Vec<SampleRow>,
     added: Option<Added>,
+    kept: Option<Kept>,
+    kept_schema: SchemaRef,
     delta_vectors: Option<Vectors>,
     delta_lists: Option<DeltaLists>,
     delta_graph: Option<Graph>,
@@ -43,6 +47,7 @@ pub struct Snapshot {
     delta_ids: Option<Ids>,
     delta_keys: Option<KeyFile>,
     delta_added: Option<Added>,
+    delta_kept: Option<Kept>,
     patch: Option<Patch>,
     moved: Option<MovedPositions>,
     tombstones: Option<Tombstones>,
@@ -144,6 +149,11 @@ impl Snapshot {
         if let Some(added) = &added {
             roles.agree(role::ADDED, "rows", added.rows.into(), rows)?;
         }
+        let kept = roles.may_have(role::KEPT, Kept::open)?;
+        if let Some(kept) = &kept {
+            roles.agree(role::KEPT, "rows", kept.rows.into(), rows)?;
+        }
+        let kept_schema = kept.as_ref().map_or_else(|| Arc::new(Schema::empty()), |kept| kept.schema.clone());
 
         let delta_lists = roles.may_have(role::DELTA_LISTS, DeltaLists::open)?;
         let delta_vectors = roles.may_have(role::DELTA_VECTORS, Vectors::open)?;
@@ -152,6 +162,7 @@ impl Snapshot {
         let delta_positions = roles.may_have(role::DELTA_POSITIONS, Positions::open)?;
         let delta_keys = roles.may_have(role::DELTA_KEYS, KeyFile::open)?;
         let delta_added = roles.may_have(role::DELTA_ADDED, Added::open)?;
+        let delta_kept = roles.may_have(role::DELTA_KEPT, Kept::open)?;
         let delta = delta_lists.as_ref().map_or(0, |lists| lists.rows);
         if let Some(found) = &delta_lists {
             roles.agree(role::DELTA_LISTS, "lists", found.lists() as u64, lists.lists as u64)?;
@@ -171,6 +182,7 @@ impl Snapshot {
             (role::DELTA_POSITIONS, delta_positions.as_ref().map(|found| found.rows)),
             (role::DELTA_KEYS, delta_keys.as_ref().map(|found| found.rows)),
             (role::DELTA_ADDED, delta_added.as_ref().map(|found| found.rows)),
+            (role::DELTA_KEPT, delta_kept.as_ref().map(|found| found.rows)),
         ] {
             roles.at_most(role, "rows", found.unwrap_or(0).into(), delta.into())?;
         }
@@ -187,6 +199,9 @@ impl Snapshot {
             let object = &version.objects[role::DELTA_IDS];
             let what = format!("ids of {} where the base has {}", found.id_type, ids.id_type);
             return Err(Error::damaged(model.object_path(object), what));
+        }
+        if let Some(found) = delta_kept.as_ref().filter(|found| found.schema != kept_schema) {
+            return Err(found.damaged("it has other columns than the base"));
         }
         let places = rows + u64::from(delta);
         roles.at_most(role::DELTA_LISTS, "places", places, u64::from(u32::MAX) - 1)?;
@@ -221,6 +236,8 @@ impl Snapshot {
             ids,
             keys,
             added,
+            kept,
+            kept_schema,
             delta_vectors,
             delta_lists,
             delta_graph,
@@ -228,6 +245,7 @@ impl Snapshot {
             delta_ids,
             delta_keys,
             delta_added,
+            delta_kept,
             patch,
             moved,
             tombstones,
@@ -424,6 +442,33 @@ impl Snapshot {
         &self.ids.id_type
     }
 
+    /// Returns the kept columns in the types in which they are stored; none if the model keeps none.
+    pub fn kept_schema(&self) -> &SchemaRef {
+        &self.kept_schema
+    }
+
+    /// Returns the kept columns of a range of places. Decodes blocks of 4,096 rows.
+    ///
+    /// # Errors
+    /// [`Error::Rows`] if the range is wrong; [`Error::Damaged`] if a block is not what was written.
+    pub fn kept(&self, places: Range<u32>) -> Result<RecordBatch> {
+        self.check_range(&places, None)?;
+        let (count, [base, delta]) = (places.len(), self.split(places));
+        let Some(kept) = &self.kept else {
+            let options = RecordBatchOptions::new().with_row_count(Some(count));
+            return RecordBatch::try_new_with_options(self.kept_schema.clone(), Vec::new(), &options).map_err(unkept);
+        };
+        if delta.is_empty() {
+            return kept.read(base);
+        }
+        let Some(of_delta) = self.delta_kept.as_ref().filter(|found| delta.end <= found.rows) else {
+            let file = self.delta_kept.as_ref().unwrap_or(kept);
+            return Err(file.damaged("the kept columns of rows that were added since are missing"));
+        };
+        let parts = [kept.read(base)?, of_delta.read(delta)?];
+        concat_batches(&self.kept_schema, &parts).map_err(unkept)
+    }
+
     /// Returns the keys of the live rows, ascending.
     pub fn keys(&self) -> Keys<'_> {
         let delta = self.delta_keys.iter().flat_map(|keys| keys.iter_from(0));
@@ -472,4 +517,8 @@ impl Snapshot {
             _ => Ok(()),
         }
     }
+}
+
+fn unkept(error: arrow::error::ArrowError) -> Error {
+    Error::Rows { object: role::KEPT, what: error.to_string() }
 }

@@ -1,6 +1,6 @@
 //! An update that keeps the map: new rows are placed among the rows that are there, rows that are gone become tombstones.
 //!
-//! - `new_rows.rs`: the vectors, lists, ids and keys of the new rows.
+//! - `new_rows.rs`: the vectors, lists, ids and keys of the new rows. `kept.rs`: their kept columns.
 //! - `graph.rs`: the neighbours of the new rows, and of the rows whose neighbours change.
 //! - `moved.rs`: rows that move, because their neighbours change.
 //! - `sample.rs`: the probe rows and their exact neighbours; the recall of the graph.
@@ -11,6 +11,7 @@
 //! before and on its own vector, not on the other new rows.
 
 mod graph;
+mod kept;
 mod moved;
 mod new_rows;
 mod sample;
@@ -48,6 +49,8 @@ pub struct Update<'a> {
     pub rows: &'a Arc<dyn Source>,
     /// The column of the ids.
     pub id: &'a str,
+    /// Whether the kept columns of the new rows are stored. Not in a draft of which only the positions are used.
+    pub keep: bool,
     /// Number of rows that are read and searched at a time.
     pub batch_rows: usize,
     /// Whether rows whose neighbours change may move.
@@ -167,6 +170,7 @@ pub fn update(update: &Update<'_>) -> Result<Updated> {
     // The rows among which new rows are placed: those of the version before, without the rows that are gone.
     let before = draft(lock, version, &objects)?;
     let new = new_rows::write(update, &mut objects)?;
+    kept::write(update, &mut objects)?;
     // All rows; the new ones have neither neighbours nor positions yet.
     let all = draft(lock, version, &objects)?;
     let placed = graph::write(update, &before, &all, &new, &mut objects)?;

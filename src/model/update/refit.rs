@@ -96,7 +96,7 @@ impl UpdateJob {
             }
             ran => ran?,
         };
-        let mut stored = job.store(lock, &report, scratch, first, observer)?;
+        let mut stored = job.store(lock, &report, scratch, first, &options.kept, observer)?;
         // What the map was first made by stays what the next refit, and the next placement, is made from.
         stored.options.config = options.config.clone();
         stored.options.epochs = options.epochs;

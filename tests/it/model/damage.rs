@@ -1,11 +1,13 @@
 //! What happens to the directory of a model: it is moved, copied, made read-only, damaged, or of a later format.
 
-use super::{Table, copy, current, export, files, fitted, json, update};
+use super::{FIT, Table, copy, current, export, files, fitted, json, update};
 use crate::harness::{Lcg, TestDir};
 
-/// A model with two versions, a tag, and a delta.
+/// A model with two versions, a tag, a delta, and a kept column.
 fn two() -> (TestDir, Table) {
-    let (place, table) = fitted(0..600);
+    let (place, table) = (TestDir::new(), Table::of(0..600));
+    table.write(&place, "t.arrow");
+    place.ok(&format!("embed t.arrow --model m --keep label {FIT}"));
     let table = table.without(0..10).changing(50..53).and(Table::of(600..620));
     update(&place, &table, "--run-id second");
     place.ok("tag m good 1 --quiet");
@@ -18,7 +20,7 @@ fn a_flipped_bit_anywhere_is_named() {
     place.ok("verify m");
     let mut draws = Lcg(17);
     let all = files(&place.path("m"));
-    assert!(all.keys().filter(|name| name.starts_with("data/")).count() >= 12, "{:?}", all.keys());
+    assert!(all.keys().filter(|name| name.starts_with("data/")).count() >= 14, "{:?}", all.keys());
     for (name, intact) in all.iter().filter(|(name, _)| *name != "LOCK") {
         let path = place.path("m").join(name);
         // The first byte, the last, and one in between.

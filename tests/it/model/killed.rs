@@ -56,7 +56,7 @@ impl Prey {
         let place = TestDir::new();
         let table = Table::of(0..700);
         table.write(&place, "t.arrow");
-        place.ok(&format!("embed t.arrow --model m {FIT}"));
+        place.ok(&format!("embed t.arrow --model m --keep label {FIT}"));
         let table = table.without(0..10).changing(30..35).and(Table::of(700..720));
         update(&place, &table, "--run-id one");
         let table = table.without(10..20).and(Table::of(720..740));
@@ -67,7 +67,7 @@ impl Prey {
         let mut prey = Prey { place, whole: BTreeMap::new() };
         for (name, arguments, _) in COMMANDS {
             let arguments = match arguments {
-                "" => format!("embed t.arrow --model M {}", FIT.replace("--threads 2", "--threads 1")),
+                "" => format!("embed t.arrow --model M --keep label {}", FIT.replace("--threads 2", "--threads 1")),
                 given => given.to_string(),
             };
             let model = prey.begin(name, "whole");

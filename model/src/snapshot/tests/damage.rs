@@ -24,6 +24,7 @@ fn use_all(snapshot: &Snapshot) {
     let mut vectors = vec![0.0; places as usize * snapshot.dim()];
     let _ = snapshot.read_vectors(0..places, &mut vectors);
     let _ = snapshot.ids(0..places).map(|ids| ids.len());
+    let _ = snapshot.kept(0..places).map(|kept| kept.num_rows());
     let _ = (snapshot.keys().count(), snapshot.find(7), snapshot.centroids().len(), snapshot.sample().len());
     let _ = (snapshot.patch_places().count(), snapshot.tombstones().len(), snapshot.live(), snapshot.bytes());
     let _ = snapshot.moved_places().count();
@@ -51,6 +52,12 @@ fn a_changed_byte_is_refused_or_harmless() {
                         "{role}: byte {at} of the set"
                     );
                     assert!(role != role::DELTA_LISTS || at < 64 || at % 4 < 3, "{role}: byte {at}, a highest one");
+                    // Every stream has a checksum.
+                    if role == role::KEPT || role == role::DELTA_KEPT {
+                        let told = snapshot.kept(0..snapshot.places());
+                        let is_named = matches!(&told, Err(Error::Damaged { path: named, .. }) if *named == path);
+                        assert!(at < 64 && told.is_ok() || is_named, "{role}: byte {at}: {told:?}");
+                    }
                     use_all(&snapshot);
                 }
                 Err(Error::Damaged { path: named, .. } | Error::Newer { path: named, .. }) => {

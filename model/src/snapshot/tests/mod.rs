@@ -2,13 +2,14 @@
 
 mod damage;
 mod ids;
+mod kept;
 mod view;
 mod writers;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array};
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int32Type};
 use lowland_io::MISSING;
 use proptest::prelude::*;
 
@@ -33,6 +34,8 @@ struct Plain {
     moved: Vec<u32>,
     /// Whether the rows of the base have versions of their own.
     added: bool,
+    /// Whether columns are kept.
+    kept: bool,
 }
 
 impl Plain {
@@ -72,6 +75,25 @@ impl Plain {
 
     fn id(&self, place: u32) -> i32 {
         place as i32 * 3 - 50
+    }
+
+    /// The kept columns of rows: texts and lists, both with nulls.
+    fn kept_of(&self, places: &[u32]) -> RecordBatch {
+        let has = |place: u32, every: u32| !place.is_multiple_of(every);
+        let texts: StringArray = places.iter().map(|&p| has(p, 3).then(|| format!("größe {p}"))).collect();
+        let list = |p: u32| (0..p % 5).map(|i| has(i + p, 2).then_some((p + i) as i32)).collect::<Vec<_>>();
+        let lists = places.iter().map(|&p| has(p, 7).then(|| list(p)));
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+        let columns: [(&str, ArrayRef, bool); 2] = [("text", Arc::new(texts), true), ("list", Arc::new(lists), true)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    fn write_kept(&self, lock: &ModelLock<'_>, role: &str, places: std::ops::Range<u32>, portion: usize) -> ObjectRef {
+        let schema = kept_schema(&self.kept_of(&[]).schema()).unwrap();
+        let mut kept = KeptWriter::create(lock, role, &schema).unwrap();
+        let all: Vec<u32> = places.collect();
+        all.chunks(portion).for_each(|places| kept.push(&self.kept_of(places)).unwrap());
+        kept.finish().unwrap()
     }
 
     fn added_in(&self, place: u32) -> u64 {
@@ -137,6 +159,9 @@ impl Plain {
             (0..base).for_each(|place| added.push(self.added_in(place)).unwrap());
             put(role::ADDED, added.finish().unwrap());
         }
+        if self.kept {
+            put(role::KEPT, self.write_kept(lock, role::KEPT, 0..base, portion));
+        }
         let mut sample = SampleWriter::create(lock).unwrap();
         for place in (0..base).step_by(3) {
             sample.push(&self.sample_row(place)).unwrap();
@@ -151,6 +176,9 @@ impl Plain {
             let mut added = AddedWriter::create(lock).unwrap();
             (base..self.places()).for_each(|place| added.push(self.added_in(place)).unwrap());
             put(role::DELTA_ADDED, added.finish().unwrap());
+            if self.kept {
+                put(role::DELTA_KEPT, self.write_kept(lock, role::DELTA_KEPT, base..self.places(), portion));
+            }
         }
         if !self.dead.is_empty() {
             put(role::TOMBSTONES, TombstonesWriter::create(lock).unwrap().finish(&self.dead).unwrap());
@@ -179,8 +207,8 @@ impl Plain {
 
 /// Models of up to 90 rows in the base and 40 in the delta.
 fn plain() -> impl Strategy<Value = Plain> {
-    let sizes = (1usize..6, 1usize..4, 2usize..5, 1usize..7, 0usize..4, any::<bool>(), 1usize..5);
-    sizes.prop_flat_map(|(dim, components, k, lists, element, added, n)| {
+    let sizes = (1usize..6, 1usize..4, 2usize..5, 1usize..7, 0usize..4, any::<[bool; 2]>(), 1usize..5);
+    sizes.prop_flat_map(|(dim, components, k, lists, element, [added, kept], n)| {
         let list = 0..lists as u32;
         let rows = (prop::collection::vec(list.clone(), 0..90), prop::collection::vec(list, 0..40));
         let marked = || prop::collection::btree_set(0u32..130, 0..60);
@@ -192,7 +220,7 @@ fn plain() -> impl Strategy<Value = Plain> {
             let element = [Element::U8, Element::I8, Element::F16, Element::F32][element];
             let (dead, patched, moved) = (within(dead), within(patched), within(moved));
             let n_neighbors = n.min(k);
-            Plain { dim, components, k, n_neighbors, lists, base, delta, element, dead, patched, moved, added }
+            Plain { dim, components, k, n_neighbors, lists, base, delta, element, dead, patched, moved, added, kept }
         })
     })
 }
@@ -212,6 +240,7 @@ fn example() -> Plain {
         patched: vec![0, 6, 9],
         moved: vec![0, 3, 5],
         added: true,
+        kept: true,
     }
 }
 

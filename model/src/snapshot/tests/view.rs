@@ -42,7 +42,11 @@ fn check(plain: &Plain, snapshot: &Snapshot) {
         assert_eq!(vectors, range.clone().flat_map(|place| plain.vector(place)).collect::<Vec<_>>());
         let ids = snapshot.ids(range.clone()).unwrap();
         assert_eq!(ids.data_type(), snapshot.id_type());
-        assert_eq!(ids.as_primitive::<Int32Type>().values(), &range.map(|p| plain.id(p)).collect::<Vec<_>>());
+        assert_eq!(ids.as_primitive::<Int32Type>().values(), &range.clone().map(|p| plain.id(p)).collect::<Vec<_>>());
+        let (kept, rows) = (snapshot.kept(range.clone()).unwrap(), range.collect::<Vec<u32>>());
+        assert_eq!((kept.num_rows(), kept.schema()), (rows.len(), snapshot.kept_schema().clone()));
+        let expected = if plain.kept { plain.kept_of(&rows).columns().to_vec() } else { Vec::new() };
+        assert_eq!(kept.columns(), expected);
     }
     let mut keys: Vec<Key> = (0..places).filter(|p| !plain.dead.contains(p)).map(|p| plain.key(p)).collect();
     keys.sort();
