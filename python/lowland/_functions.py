@@ -71,7 +71,7 @@ def embed(
     graph : path or Graph, optional
         A graph of nearest neighbours, which takes the place of the search.
     id, keep : str and list of str, optional
-        The column that names the rows, and the columns beside the coordinates, in files and tables.
+        The column that names the rows, and the columns beside the coordinates, in files and tables; a `model` stores them.
     coordinates : list of str, optional
         The names of the coordinates. Default: x, y, z, or c0, c1, … of more than three.
     form : "array", "table" or "file"

@@ -114,7 +114,8 @@ class Model:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the map was made, and how new rows are read and placed: `"settings"`, `"column"`, `"id"`, …"""
+        """How the map was made, and how new rows are read and placed: `"settings"`, `"column"`, `"id"`, …; `"kept"` has the
+        names of the columns that the model keeps, if it keeps any."""
         return self._opened().options()
 
     def versions(self) -> list[dict[str, Any]]:
@@ -213,8 +214,8 @@ class Model:
     ) -> Input:
         """Returns rows as an input of the engine. Their vectors are in the model's column, if they have it."""
         native = self._opened()
-        # The model's own column of ids is no feature.
-        beside = [*beside, *([native.id] if native.id is not None else [])]
+        # The model's own column of ids and those that it keeps are no features.
+        beside = [*beside, *([native.id] if native.id is not None else []), *native.kept]
         directory, usual = directory_of(where), native.column
         if column is None and usual is not None:
             if isinstance(X, (str, os.PathLike)) or isinstance(X, (list, tuple)) and X and isinstance(X[0], (str, os.PathLike)):
@@ -252,7 +253,8 @@ class Model:
         Parameters
         ----------
         source
-            The *whole* current table: files, a frame, Arrow data, … Rows are compared by id, and by their vectors.
+            The *whole* current table: files, a frame, Arrow data, … Rows are compared by id, and by their vectors. It has the
+            columns that the model keeps; they are stored for rows whose vector is new, and for all rows by a refit.
         id : str, optional
             The column that names the rows. Default: that of the model.
         column : str or list of str, optional
@@ -393,7 +395,8 @@ class Model:
         verbose: bool = False,
         callback: Callable[[Event], None] | None = None,
     ) -> Any:
-        """Returns the version as a table: id, coordinates, `added_in`, `moved`, and `neighbors` with their ids and distances.
+        """Returns the version as a table: id, coordinates, the columns that the model keeps, `added_in`, `moved`, and
+        `neighbors` with their ids and distances.
 
         Parameters
         ----------

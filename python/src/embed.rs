@@ -226,13 +226,14 @@ fn make_model(
     }
     let plan = prepare(&mut job, watch)?;
     let width = plan.settings().n_components;
+    let keep = table.keep.clone();
     let file = match &form {
         Form::Array => Some(MapFile { path: beside(model, "npy"), force: true, ..MapFile::default() }),
         Form::Table => Some(MapFile { path: beside(model, "arrow"), force: true, table }),
         Form::File(path) => Some(MapFile { path: path.clone(), force, table }),
         Form::None => None,
     };
-    let report = job.embed_model(model, file.as_ref(), watch)?.report;
+    let report = job.embed_model(model, &keep, file.as_ref(), watch)?.report;
     let made = match (&form, &file) {
         (Form::Array, Some(file)) => Made::Array(read_array(&file.path)?, width),
         (Form::Table, Some(file)) => {

@@ -92,6 +92,12 @@ impl PyModel {
         self.0.options().id.clone()
     }
 
+    /// The columns that the model keeps of each row.
+    #[getter]
+    fn kept(&self) -> Vec<String> {
+        self.0.options().kept.clone()
+    }
+
     /// The options of the map, as the version keeps them.
     fn options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         objects(py, &self.0.options().to_value())

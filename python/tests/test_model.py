@@ -399,6 +399,36 @@ def test_rows_whose_neighbours_change_may_move(model):
     assert (far > 0).sum() == moved and far.max() <= cap * radius * 1.001
 
 
+def test_kept_columns_are_stored_and_exported(place):
+    rows = clusters(400)
+    labels = [f"label {i % 5}" if i % 7 else None for i in range(420)]
+    lowland.embed(table(rows, label=labels[:400]), id="id", keep="label", model="map.lowland", n_epochs=EPOCHS)
+    found = lowland.Model("map.lowland")
+    assert found.options["kept"] == ["label"]
+    read = columns(found.export())
+    assert list(read) == ["id", "x", "y", "label", "added_in", "moved", "neighbors"]
+    assert dict(zip(read["id"], read["label"])) == dict(enumerate(labels[:400]))
+    tonight = np.concatenate([rows, rows[:20] + np.float32(0.2)])
+    with pytest.raises(ValueError, match='no column "label"'):
+        found.update(table(tonight))
+    with pytest.raises(ValueError, match='"label" has type Int64'):
+        found.update(table(tonight, label=list(range(420))))
+    found.update(table(tonight, label=labels), mode="transform")
+    read = columns(found.export())
+    assert dict(zip(read["id"], read["label"])) == dict(enumerate(labels))
+    assert found.verify() == [] and len(found.transform(rows[:3])) == 3
+    with pytest.raises(ValueError, match="moved.*cannot be kept"):
+        lowland.embed(table(rows, moved=labels[:400]), id="id", keep="moved", model="other.lowland", n_epochs=EPOCHS)
+    assert not os.path.exists("other.lowland")
+    # A frame from Polars; the array is that of the same map.
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"id": range(400), "label": labels[:400], "embedding": rows})
+    made = lowland.embed(frame, id="id", keep="label", model="frame.lowland", form="array", n_epochs=EPOCHS)
+    assert made.shape == (400, 2)
+    exported = polars.DataFrame(lowland.Model("frame.lowland").export())
+    assert exported.sort("id")["label"].to_list() == labels[:400]
+
+
 def test_a_refit_keeps_the_map_in_place(model):
     found, rows = model
     before = columns(found.export())
