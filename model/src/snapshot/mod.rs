@@ -100,7 +100,7 @@ pub mod role {
     pub const TOMBSTONES: &str = "tombstones";
 
     /// All roles that this release knows.
-    pub(super) const ALL: [&str; 19] = [
+    pub(super) const ALL: [&str; 21] = [
         QUANTIZER,
         VECTORS,
         LISTS,
@@ -117,6 +117,8 @@ pub mod role {
         DELTA_IDS,
         DELTA_KEYS,
         DELTA_ADDED,
+        KEPT,
+        DELTA_KEPT,
         PATCH,
         MOVED,
         TOMBSTONES,
