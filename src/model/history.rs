@@ -239,18 +239,21 @@ impl History {
     }
 
     /// Removes old versions and the files that no remaining version needs. With `dry_run`, only tells what would be
-    /// removed.
+    /// removed: the model may then be read-only, and another process may be changing it.
     ///
     /// # Errors
     /// If another process is changing the model and waiting is not allowed, if a version that stays is damaged, or if
     /// the model cannot be written.
     pub fn collect(&self, retention: Retention, dry_run: bool, observer: &dyn Observer) -> Result<Collected> {
-        let lock = self.lock(observer)?;
+        let lock = if dry_run { None } else { Some(self.lock(observer)?) };
         let (versions, tags) = (self.dir.versions()?, self.dir.tags()?);
         let newest = &versions[versions.len().saturating_sub(retention.keep)..];
         let keep =
             |number: u64| newest.contains(&number) || retention.tagged && tags.values().any(|&tagged| tagged == number);
-        let Garbage { versions, tags, objects, bytes, .. } = lock.collect(&keep, dry_run)?;
+        let Garbage { versions, tags, objects, bytes, .. } = match lock {
+            Some(lock) => lock.collect(&keep)?,
+            None => self.dir.garbage(&keep)?,
+        };
         Ok(Collected { versions, tags, files: objects, bytes })
     }
 

@@ -5,7 +5,7 @@
 //! process stops.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::directory::entries;
 use super::lock::{remove_durably, remove_if_there};
@@ -28,10 +28,70 @@ pub struct Garbage {
     pub runs: Vec<String>,
 }
 
+/// What a collection removes, with the paths of the files in `data/`.
+struct Unneeded {
+    garbage: Garbage,
+    files: Vec<PathBuf>,
+}
+
+impl ModelDir {
+    /// Returns what [`ModelLock::collect`] would remove. Only reads.
+    ///
+    /// # Errors
+    /// Those of [`ModelLock::collect`].
+    pub fn garbage(&self, keep: &dyn Fn(u64) -> bool) -> Result<Garbage> {
+        Ok(self.unneeded(keep)?.garbage)
+    }
+
+    fn unneeded(&self, keep: &dyn Fn(u64) -> bool) -> Result<Unneeded> {
+        let (numbers, current) = (self.versions()?, self.current()?);
+        let newest = numbers.last().copied();
+        let (kept, removed): (Vec<u64>, Vec<u64>) =
+            numbers.into_iter().partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
+        let mut named = BTreeSet::new();
+        let mut finished_runs = BTreeSet::new();
+        for &number in &kept {
+            let version = self.version(number)?;
+            named.extend(version.objects.into_values().map(|object| object.name));
+            finished_runs.extend(version.run_id);
+        }
+        // The record of a version that goes may be damaged, which does not matter.
+        finished_runs.extend(removed.iter().filter_map(|&number| self.version(number).ok()?.run_id));
+        let mut garbage = Garbage {
+            runs: self.runs()?.into_iter().filter(|run| finished_runs.contains(run)).collect(),
+            tags: self
+                .tags()?
+                .into_iter()
+                .filter(|(_, number)| removed.contains(number))
+                .map(|(name, _)| name)
+                .collect(),
+            versions: removed,
+            ..Garbage::default()
+        };
+        let mut files = Vec::new();
+        for name in entries(&self.path().join(DATA))?.into_iter().filter(|name| !named.contains(name)) {
+            let path = self.path().join(DATA).join(&name);
+            match std::fs::symlink_metadata(&path) {
+                Ok(found) if !found.is_dir() => {
+                    garbage.objects += 1;
+                    garbage.bytes += found.len();
+                    files.push(path);
+                }
+                // A process that changes the model may have removed it.
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(lowland_io::Error::io(&path, "inspect", e).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(Unneeded { garbage, files })
+    }
+}
+
 impl ModelLock<'_> {
     /// Removes every version for which `keep` returns false, with its tags, and every object that no remaining version
-    /// names; with `dry_run`, only says what it would remove. The current version and the newest one are always kept:
-    /// the newest, so that its number is not given a second time.
+    /// names. The current version and the newest one are always kept: the newest, so that its number is not given a second
+    /// time.
     ///
     /// The objects that an interrupted run wrote go too, and its scratch directory stays: a run that resumes must check
     /// its objects by [`ModelDir::has`].
@@ -39,62 +99,25 @@ impl ModelLock<'_> {
     /// # Errors
     /// [`crate::Error::Damaged`] if the record of a version that stays cannot be read, because its objects are unknown then:
     /// nothing is removed.
-    pub fn collect(&self, keep: &dyn Fn(u64) -> bool, dry_run: bool) -> Result<Garbage> {
+    pub fn collect(&self, keep: &dyn Fn(u64) -> bool) -> Result<Garbage> {
         let model = self.model;
-        let (numbers, current) = (model.versions()?, model.current()?);
-        let newest = numbers.last().copied();
-        let (kept, removed): (Vec<u64>, Vec<u64>) =
-            numbers.into_iter().partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
-
-        let mut garbage = Garbage::default();
-        let mut named = BTreeSet::new();
-        let mut finished_runs = BTreeSet::new();
-        for &number in &kept {
-            let version = model.version(number)?;
-            named.extend(version.objects.into_values().map(|object| object.name));
-            finished_runs.extend(version.run_id);
-        }
-        // The record of a version that goes may be damaged, which does not matter.
-        finished_runs.extend(removed.iter().filter_map(|&number| model.version(number).ok()?.run_id));
-
+        let Unneeded { garbage, files } = model.unneeded(keep)?;
         // Before the records, which tell that the runs are finished.
-        for run in model.runs()?.into_iter().filter(|run| finished_runs.contains(run)) {
-            if !dry_run {
-                self.step()?;
-                self.end_run(&run)?;
-            }
-            garbage.runs.push(run);
+        for run in &garbage.runs {
+            self.step()?;
+            self.end_run(run)?;
         }
-        for (name, number) in model.tags()? {
-            if removed.contains(&number) {
-                self.remove(&model.tag_path(&name), dry_run)?;
-                garbage.tags.push(name);
-            }
+        let tags = garbage.tags.iter().map(|name| model.tag_path(name));
+        for path in tags.chain(garbage.versions.iter().map(|&number| model.record_path(number))) {
+            self.step()?;
+            remove_durably(&path)?;
         }
-        for number in removed {
-            self.remove(&model.record_path(number), dry_run)?;
-            garbage.versions.push(number);
+        for path in &files {
+            self.step()?;
+            remove_if_there(path)?;
         }
-        for name in entries(&model.path().join(DATA))? {
-            let path = model.path().join(DATA).join(&name);
-            if named.contains(&name) {
-                continue;
-            }
-            let found = std::fs::symlink_metadata(&path).map_err(|e| lowland_io::Error::io(&path, "inspect", e))?;
-            if found.is_dir() {
-                continue;
-            }
-            garbage.objects += 1;
-            garbage.bytes += found.len();
-            if !dry_run {
-                self.step()?;
-                remove_if_there(&path)?;
-            }
-        }
-        if !dry_run {
-            self.remove_ended()?;
-            self.remove_unfinished(model)?;
-        }
+        self.remove_ended()?;
+        self.remove_unfinished(model)?;
         Ok(garbage)
     }
 
@@ -106,13 +129,5 @@ impl ModelLock<'_> {
             }
         }
         Ok(())
-    }
-
-    fn remove(&self, path: &Path, dry_run: bool) -> Result<()> {
-        if dry_run {
-            return Ok(());
-        }
-        self.step()?;
-        remove_durably(path)
     }
 }

@@ -283,9 +283,9 @@ fn a_record_that_leads_elsewhere_is_damaged() {
     // Current names the version still, but its objects are unknown: nothing is removed.
     let before = files(dir.path()).len();
     let lock = lock(&model);
-    assert!(matches!(lock.collect(&|_| true, false), Err(Error::Damaged { .. })));
+    assert!(matches!(lock.collect(&|_| true), Err(Error::Damaged { .. })));
     assert_eq!(files(dir.path()).len(), before);
-    assert_eq!(lock.collect(&|number| number != 2, false).unwrap().versions, [2]);
+    assert_eq!(lock.collect(&|number| number != 2).unwrap().versions, [2]);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_refused_version_is_kept_but_not_current() {
     assert_eq!(lock.published("four").unwrap().map(|version| version.number), Some(4));
     assert_eq!(model.current().unwrap(), Some(3));
     // Its number is not given again.
-    assert_eq!(lock.collect(&|number| number < 3, false).unwrap(), Garbage::default());
+    assert_eq!(lock.collect(&|number| number < 3).unwrap(), Garbage::default());
     assert_eq!(lock.next_number().unwrap(), 5);
     lock.set_current(4).unwrap();
     assert_eq!(model.current().unwrap(), Some(4));
@@ -354,7 +354,7 @@ fn scratch_stays_until_its_run_ends() {
         std::fs::write(lock.run(name).unwrap().join("part"), "scratch").unwrap();
     }
     assert_eq!(model.runs().unwrap(), ["three", "unfinished"]);
-    assert_eq!(lock.collect(&|_| true, false).unwrap().runs, ["three"]);
+    assert_eq!(lock.collect(&|_| true).unwrap().runs, ["three"]);
     assert_eq!(model.runs().unwrap(), ["unfinished"]);
     lock.end_run("unfinished").unwrap();
     lock.end_run("unfinished").unwrap();
@@ -372,16 +372,16 @@ fn what_nobody_names_is_collected() {
         std::fs::write(dir.path().join(leftover), "unfinished").unwrap();
     }
     let before = files(dir.path());
-    let told = lock.collect(&|number| number == 1, true).unwrap();
+    let told = model.garbage(&|number| number == 1).unwrap();
     assert_eq!(files(dir.path()), before);
     assert_eq!((&told.versions[..], &told.tags[..]), (&[2][..], &["kept".to_string()][..]));
     assert_eq!((told.objects, told.bytes), (2 + 1, 3 + 10 + 10));
-    assert_eq!(lock.collect(&|number| number == 1, false).unwrap(), told);
+    assert_eq!(lock.collect(&|number| number == 1).unwrap(), told);
     assert_eq!(model.versions().unwrap(), [1, 3]);
     assert!(model.has(&one.objects["own"]) && model.has(&one.objects["shared"]) && !model.has(&two.objects["own"]));
     assert!(damages(&model).is_empty());
     assert!(files(dir.path()).iter().all(|(name, _)| !name.ends_with(".part")));
-    assert_eq!(lock.collect(&|_| false, false).unwrap().versions, [1]);
+    assert_eq!(lock.collect(&|_| false).unwrap().versions, [1]);
     assert_eq!((model.versions().unwrap(), model.current().unwrap()), (vec![3], Some(3)));
 }
 
@@ -461,7 +461,7 @@ fn a_collection_stopped_anywhere_leaves_whole_versions() {
     std::fs::write(dir.path().join("runs/one/scratch"), "x").unwrap();
     object(&held, "ids", b"of a draft");
     drop(held);
-    let collect = |lock: &ModelLock<'_>| lock.collect(&|_| false, false).map(drop);
+    let collect = |lock: &ModelLock<'_>| lock.collect(&|_| false).map(drop);
     stopped_everywhere(dir.path(), collect, |model| {
         assert_eq!(model.current().unwrap(), Some(3));
         // Every record that is left has its objects (`damages` has looked), and every tag its version.

@@ -84,7 +84,7 @@ fn an_opened_version_outlives_its_collection() {
     let snapshot = Snapshot::open(&model, &model.version(first).unwrap()).unwrap();
     let other = Plain { k: 2, dead: vec![0], ..plain.clone() };
     lock.publish(other.write(&lock, 7), true).unwrap();
-    assert_eq!(lock.collect(&|_| false, false).unwrap().versions, [first]);
+    assert_eq!(lock.collect(&|_| false).unwrap().versions, [first]);
     check(&plain, &snapshot);
     check(&other, &Snapshot::open(&model, &model.version(2).unwrap()).unwrap());
 }
