@@ -230,7 +230,7 @@ impl Failure {
         if let Some(field) = self.error.option() {
             text = format!("{}: {text}", named(field));
         }
-        // `evaluate` says itself how such rows are left out.
+        // `evaluate` and `update` say themselves how such rows are left out.
         let is_said = matches!(self.error.as_ref(), Error::Engine(Engine::Invalid { .. })) && self.left.is_some();
         if let Some(advice) = self.error.advice(|field, value| format!("{} {value}", named(field))).filter(|_| !is_said)
         {

@@ -11,11 +11,27 @@ use super::options::ProgressArgs;
 use super::{Failure, names, print};
 use crate::progress::Console;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failure of the machine, or a damaged model (verify names its files)
+  2    wrong usage: no such model, version or tag, or an output that exists
+  130  interrupted (SIGINT, Ctrl-C)  } the model is whole, and the same command
+  143  ended (SIGTERM)               } may be given again";
+
+const VERIFY_EXIT_CODES: &str = "\
+Exit codes:
+  0    all checksums are right
+  1    a file is damaged or missing: each is named on standard output
+  2    wrong usage, or not a model
+  130  interrupted (SIGINT, Ctrl-C)
+  143  ended (SIGTERM)";
+
 /// List the versions of a model
 ///
 /// Readers take the current version, marked *. A version that a gate refused is kept, and is never current by itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct VersionsArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -99,7 +115,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
 ///
 /// Rows are matched by id. Distances are over the radius of the first version's map.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct DiffArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -159,7 +175,7 @@ fn diff_text(found: &VersionDiff) -> String {
 ///
 /// A new version with the content of the old one is published and made current. Nothing is computed or copied.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct RollbackArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -192,7 +208,7 @@ pub(super) fn rollback(args: &RollbackArgs, console: &Console) -> Result<(), Fai
 ///
 /// The current and the newest version always stay.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct GcArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -238,7 +254,7 @@ pub(super) fn gc(args: &GcArgs, console: &Console) -> Result<(), Failure> {
 
 /// Name a version of a model
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct TagArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -276,7 +292,7 @@ pub(super) fn tag(args: &TagArgs, console: &Console) -> Result<(), Failure> {
 ///
 /// Prints each file that is damaged and what is wrong with it, and then ends with exit code 1.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = VERIFY_EXIT_CODES)]
 pub(super) struct VerifyArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -315,7 +331,7 @@ pub(super) fn verify(args: &VerifyArgs, console: &Console) -> Result<u8, Failure
 /// row's positions in this version and in its parent; null without a parent), and neighbors: a struct of ids and
 /// distances, nearest first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct ExportArgs {
     /// The model
     #[arg(value_name = "MODEL", display_order = 0, help_heading = "Input")]

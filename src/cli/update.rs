@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lowland::budget::{Memory, parse_memory};
 use lowland::machine::Machine;
 use lowland::model::{Gate, Model, MoveRows, Outcome, RefitWhen, UpdateJob, UpdateMode};
-use lowland::{check_local, check_output};
+use lowland::{Error, check_local, check_output};
 use serde_json::json;
 
 use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
@@ -160,9 +160,15 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
     job.refit = args.refit_when.unwrap_or_default();
     (job.wait, job.memory, job.threads) = (!args.no_wait, memory, args.threads);
     job.metrics_file = args.metrics_file.clone();
-    let report = job.run(console).map_err(|error| match error.is_cancelled() || error.is_system() {
-        true => Failure::leaving(error, "the model is unchanged, and the same command continues".into()),
-        false => error.into(),
+    let report = job.run(console).map_err(|error| match &error {
+        // Rows cannot be kept without a position.
+        Error::Engine(lowland_engine::Error::Invalid { .. }) => {
+            Failure::leaving(error, "--invalid drop leaves such rows out".into())
+        }
+        stopped if stopped.is_cancelled() || stopped.is_system() => {
+            Failure::leaving(error, "the model is unchanged, and the same command continues".into())
+        }
+        _ => error.into(),
     })?;
     drop((job, opened));
     let full = json!(report);

@@ -28,7 +28,7 @@ fn a_table_that_does_not_fit_is_refused_before_any_work() {
     let mut hole = table.clone();
     hole.rows[5].1[0] = f32::INFINITY;
     hole.write(&place, "hole.arrow");
-    check_refused(&place, "--source hole.arrow", &["hole.arrow", "5"]);
+    check_refused(&place, "--source hole.arrow", &["hole.arrow", "5", "--invalid drop"]);
     table.write(&place, "t.arrow");
     check_refused(&place, "--source t.arrow --id label", &["id"]);
     check_refused(&place, "--source t.arrow --id nowhere", &["nowhere"]);
