@@ -420,11 +420,11 @@ def test_kept_columns_are_stored_and_exported(place):
     with pytest.raises(ValueError, match="moved.*cannot be kept"):
         lowland.embed(table(rows, moved=labels[:400]), id="id", keep="moved", model="other.lowland", n_epochs=EPOCHS)
     assert not os.path.exists("other.lowland")
-    # A frame from Polars; the array is that of the same map.
+    # A frame from Polars, and the map as a table.
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"id": range(400), "label": labels[:400], "embedding": rows})
-    made = lowland.embed(frame, id="id", keep="label", model="frame.lowland", form="array", n_epochs=EPOCHS)
-    assert made.shape == (400, 2)
+    made = lowland.embed(frame, id="id", keep="label", model="frame.lowland", form="table", n_epochs=EPOCHS)
+    assert polars.DataFrame(made)["label"].to_list() == labels[:400]
     exported = polars.DataFrame(lowland.Model("frame.lowland").export())
     assert exported.sort("id")["label"].to_list() == labels[:400]
 
