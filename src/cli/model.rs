@@ -354,6 +354,8 @@ pub(super) struct ExportArgs {
 }
 
 pub(super) fn export(args: &ExportArgs, console: &Console) -> Result<(), Failure> {
+    lowland::check_output(&args.output, args.force)?;
+    lowland_io::MapWriter::ending(&args.output)?;
     let mut file = MapFile { path: args.output.clone(), force: args.force, ..MapFile::default() };
     if let Some(given) = &args.coordinates {
         let coordinates = names::split(given, &[]);

@@ -89,6 +89,7 @@ pub(super) struct TransformArgs {
 
 pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.force)?;
+    lowland_io::MapWriter::ending(&args.output)?;
     args.run_dir.as_deref().map_or(Ok(()), check_local)?;
     let machine = Machine::detect();
     let memory = options::budget(args.memory, &machine)?;
@@ -107,6 +108,8 @@ pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure
     };
     let mut table = MapTable { keep: names::columns("--keep", &args.keep, &there)?, ..MapTable::default() };
     names::check_kept(job.id.as_ref(), &table.keep)?;
+    // A column that is not there is named before all rows are read.
+    job.source.column_schema(&table.keep)?;
     if let Some(given) = &args.coordinates {
         table.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
     }

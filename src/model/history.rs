@@ -208,14 +208,20 @@ impl History {
     }
 
     /// Publishes a new version with the content of the version `to`, and makes it current. Returns its number. Nothing
-    /// is computed or copied. A version that a gate refused can be named too: this accepts it.
+    /// is computed or copied. A version that a gate refused can be named too: this accepts it. Where `CURRENT` is damaged
+    /// or missing, it is written anew.
     ///
     /// # Errors
     /// If there is no such version, if another process is changing the model and waiting is not allowed, or if the
     /// model cannot be written.
     pub fn rollback(&self, to: &str, observer: &dyn Observer) -> Result<u64> {
         let lock = self.lock(observer)?;
-        let (number, current) = (self.dir.resolve(to)?, self.dir.current()?);
+        let number = self.dir.resolve(to)?;
+        let current = match self.dir.current() {
+            // Publishing writes it anew.
+            Err(lowland_model::Error::Damaged { .. }) => None,
+            current => current?,
+        };
         if current == Some(number) {
             return Err(Error::job(format!("version {number} is the current version already")));
         }

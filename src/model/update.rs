@@ -31,7 +31,7 @@ use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
 use lowland_model::search;
-use lowland_model::snapshot::{Snapshot, id_type};
+use lowland_model::snapshot::{Snapshot, id_type, role};
 use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
 use lowland_model::update::{Measures, Update, Updated, update};
 use lowland_model::{Error as ModelError, ModelOptions};
@@ -213,6 +213,10 @@ impl UpdateJob {
 
     fn current(&self, dir: &ModelDir) -> Result<Version> {
         let Some(number) = dir.current()? else {
+            if dir.versions()?.len() > 1 {
+                // The error that says so.
+                dir.resolve("current")?;
+            }
             return Err(Error::job(format!(
                 "{}: nothing was published in this model yet; the `embed` that began it goes on when it is run again",
                 dir.path().display()
@@ -285,6 +289,7 @@ impl UpdateJob {
         observer: &dyn Observer,
     ) -> Result<Option<Version>> {
         let snapshot = Snapshot::open(lock.model(), version)?;
+        check_objects(lock.model(), version, observer)?;
         let shape = self.source.shape();
         if shape.dim != snapshot.dim() {
             return Err(width_error(shape.dim, snapshot.dim()));
@@ -542,6 +547,21 @@ impl UpdateJob {
             format_bytes(self.memory)
         )))
     }
+}
+
+/// Checks the checksums of the objects on which a version is built: a flipped bit would be part of every later version. The
+/// vectors and the graph, which are most of the bytes, are not read only for this.
+fn check_objects(model: &ModelDir, version: &Version, observer: &dyn Observer) -> Result<()> {
+    for (role, object) in &version.objects {
+        if [role::VECTORS, role::GRAPH].contains(&role.as_str()) {
+            continue;
+        }
+        model.verify_object(object, &mut |_| match observer.event(&lowland_engine::Event::Pulse).is_break() {
+            true => Err(lowland_engine::Error::Cancelled { stage: "diff" }.into()),
+            false => Ok(()),
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns whether lowland names runs like this.

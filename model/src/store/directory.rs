@@ -146,7 +146,14 @@ impl ModelDir {
     pub fn resolve(&self, name: &str) -> Result<u64> {
         let plain = name.strip_prefix('@').unwrap_or(name);
         let number = if plain == "current" {
-            self.current()?
+            let current = self.current()?;
+            if current.is_none() && self.versions()?.len() > 1 {
+                return Err(Error::damaged(
+                    self.path.join(CURRENT),
+                    format!("missing, though there are versions; {}", pointer::ANEW),
+                ));
+            }
+            current
         } else if let Ok(number) = plain.parse() {
             Some(number)
         } else if names::check_tag(plain).is_ok() {
@@ -161,13 +168,16 @@ impl ModelDir {
     }
 
     /// Returns the newest version that the run `run_id` published, if any. It may not be current yet, if the process
-    /// stopped in between: see [`ModelLock::published`](super::ModelLock::published).
+    /// stopped in between: see [`ModelLock::published`](super::ModelLock::published). Damaged records are passed over.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if a record is.
+    /// [`Error::Io`] if a record cannot be read.
     pub fn find_run(&self, run_id: &str) -> Result<Option<Version>> {
         for number in self.versions()?.into_iter().rev() {
-            let version = self.version(number)?;
+            let version = match self.version(number) {
+                Err(Error::Damaged { .. }) => continue,
+                version => version?,
+            };
             if version.run_id.as_deref() == Some(run_id) {
                 return Ok(Some(version));
             }

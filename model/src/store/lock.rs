@@ -109,10 +109,18 @@ impl ModelLock<'_> {
     /// Returns the number that [`publish`](Self::publish) gives to the next version.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if `CURRENT` is.
+    /// [`Error::Io`] if the directory cannot be read.
     pub fn next_number(&self) -> Result<u64> {
         let newest = self.model.versions()?.last().copied();
-        Ok(newest.max(self.model.current()?).unwrap_or(0) + 1)
+        Ok(newest.max(self.whole_current()?).unwrap_or(0) + 1)
+    }
+
+    /// Returns the number of the current version, or none if `CURRENT` is damaged: publishing writes it anew.
+    fn whole_current(&self) -> Result<Option<u64>> {
+        match self.model.current() {
+            Err(Error::Damaged { .. }) => Ok(None),
+            current => current,
+        }
     }
 
     /// Returns the version that the run `run_id` has published, and makes it current if it is meant for readers and the
@@ -147,7 +155,11 @@ impl ModelLock<'_> {
         if let Some(run_id) = &version.run_id {
             names::check_name(run_id)?;
         }
-        let newest = self.model.versions()?.last().map(|&number| self.model.version(number)).transpose()?;
+        let newest = match self.model.versions()?.last().map(|&number| self.model.version(number)) {
+            // A damaged record is no reason not to publish a version of whole files.
+            Some(Err(Error::Damaged { .. })) | None => None,
+            Some(newest) => Some(newest?),
+        };
         version.number = match newest.filter(|newest| newest.is_of_same_run(&version)) {
             Some(recorded) => recorded.number,
             None => {
@@ -175,7 +187,7 @@ impl ModelLock<'_> {
 
     /// Makes the version current unless a later one is.
     fn make_current_if_newest(&self, number: u64) -> Result<()> {
-        if self.model.current()?.is_none_or(|current| current < number) { self.set_current(number) } else { Ok(()) }
+        if self.whole_current()?.is_none_or(|current| current < number) { self.set_current(number) } else { Ok(()) }
     }
 
     /// Gives the version `number` the tag `name`, or removes the tag if `number` is `None`.

@@ -83,6 +83,14 @@ impl ModelDir {
         Ok(found)
     }
 
+    /// Checks the length and the checksum of an object. Calls `read` with the bytes of each read; its error ends the check.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the object; [`Error::Io`] if it cannot be read.
+    pub fn verify_object(&self, object: &ObjectRef, read: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        check_object(&self.object_path(object), object, read)
+    }
+
     fn length(&self, file: &str) -> u64 {
         std::fs::metadata(self.path().join(file)).map_or(0, |found| found.len())
     }

@@ -65,6 +65,66 @@ fn a_flipped_bit_anywhere_is_named() {
 }
 
 #[test]
+fn an_update_does_not_build_on_a_damaged_file() {
+    let (place, table) = two();
+    table.and(Table::of(620..640)).write(&place, "t.arrow");
+    let before = files(&place.path("m"));
+    for (name, intact) in before.iter().filter(|(name, _)| name.starts_with("data/")) {
+        // The files of the first version alone are not read, and the largest files are `verify`'s.
+        let record = String::from_utf8_lossy(&before["versions/000002.json"]);
+        let is_named = record.contains(&name["data/".len()..]);
+        if !is_named || [".vectors", ".graph"].iter().any(|ending| name.ends_with(ending)) {
+            continue;
+        }
+        let mut flipped = intact.clone();
+        flipped[intact.len() / 2] ^= 4;
+        std::fs::write(place.path("m").join(name), &flipped).expect("written");
+        let told = place.run("update m --source t.arrow --id id --run-id tonight");
+        assert!(told.code == 1 || told.code == 2, "{name}: {}: {}", told.code, told.stderr);
+        assert!(told.stderr.contains(name) && !told.stderr.contains("panicked"), "{name}: {}", told.stderr);
+        std::fs::write(place.path("m").join(name), intact).expect("written");
+        assert_eq!(current(&place), 2);
+    }
+    place.ok("update m --source t.arrow --id id --run-id tonight --quiet");
+    place.ok("verify m --quiet");
+}
+
+#[test]
+fn a_rollback_mends_a_damaged_current_version() {
+    let (place, table) = two();
+    table.and(Table::of(620..640)).write(&place, "t.arrow");
+    let pointer = place.path("m/CURRENT");
+    let advice = "a rollback to a version writes it anew";
+    for damaged in [Some("000002 0123456789abcdef\n"), Some(""), None] {
+        match damaged {
+            Some(text) => std::fs::write(&pointer, text).expect("written"),
+            None => std::fs::remove_file(&pointer).expect("removed"),
+        }
+        for arguments in
+            ["update m --source t.arrow --id id", "export m -o e.arrow", "transform --model m t.arrow -o p.npy"]
+        {
+            let told = place.run(arguments);
+            assert!(told.code == 1 || told.code == 2, "{arguments}: {}", told.stderr);
+            assert!(told.stderr.contains("CURRENT") && told.stderr.contains(advice), "{arguments}: {}", told.stderr);
+        }
+        assert!(place.run("verify m").stdout.contains("CURRENT"));
+        place.ok("rollback m --to 2 --quiet");
+        place.ok("verify m --quiet");
+    }
+    // The newest record is damaged, and it is the current version.
+    let newest = current(&place);
+    let record = place.path("m").join(format!("versions/{newest:06}.json"));
+    std::fs::write(&record, "{").expect("written");
+    let told = place.run("update m --source t.arrow --id id");
+    assert!(told.stderr.contains(&format!("{newest:06}.json")), "{}", told.stderr);
+    place.ok("rollback m --to 2 --quiet");
+    assert_eq!(current(&place), newest + 1);
+    place.ok("update m --source t.arrow --id id --run-id tonight --quiet");
+    place.ok("gc m --keep 1 --quiet");
+    place.ok("verify m --quiet");
+}
+
+#[test]
 fn a_model_can_be_moved_and_copied() {
     let (place, table) = two();
     let (before, tonight) = (export(&place, ""), table.and(Table::of(620..640)));
@@ -100,6 +160,7 @@ fn a_model_on_a_read_only_disk_is_read_and_not_changed() {
     place.ok("transform --model small/m t.arrow -o p.npy --quiet");
     place.ok("export small/m -o e.arrow --quiet");
     place.ok("versions small/m");
+    place.ok("gc small/m --keep 1 --dry-run");
     place.ok("diff small/m 1 2");
     place.ok("verify small/m --quiet");
     for arguments in
