@@ -211,11 +211,14 @@ impl<'a> Searcher<'a> {
             return Ok(());
         }
         let (dim, lists, queries) = (self.snapshot.dim(), self.snapshot.lists(), task.own.len());
-        let enough = k.min((self.snapshot.live() as usize).saturating_sub(1));
+        let live = self.snapshot.live() as usize;
+        // A row of the snapshot does not find itself.
+        let enough = |query: usize| k.min(if task.own[query] == MISSING { live } else { live.saturating_sub(1) });
         let mut count = usize::from(self.effort.first.max(1));
         while count < lists {
             count = (4 * count).min(lists);
-            let short: Vec<usize> = (0..queries).filter(|&query| task.nearest.places(query).len() < enough).collect();
+            let short: Vec<usize> =
+                (0..queries).filter(|&query| task.nearest.places(query).len() < enough(query)).collect();
             for panel in short.chunks(PANEL) {
                 let vectors: Vec<f32> =
                     panel.iter().flat_map(|&query| task.queries[query * dim..][..dim].iter().copied()).collect();
