@@ -213,7 +213,7 @@ pub(super) struct GcArgs {
     /// The model
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Number of newest versions that stay
+    /// Number of newest versions that stay, without those that a gate refused
     #[arg(long, value_name = "N")]
     keep: usize,
     /// Versions with a tag stay too. Otherwise the tags of removed versions are removed
@@ -244,8 +244,13 @@ pub(super) fn gc(args: &GcArgs, console: &Console) -> Result<(), Failure> {
     }
     let versions: Vec<String> = removed.versions.iter().map(u64::to_string).collect();
     let versions = if versions.is_empty() { "no version".into() } else { format!("versions {}", versions.join(", ")) };
+    let tags = match &removed.tags[..] {
+        [] => String::new(),
+        [one] => format!(", the tag {one}"),
+        several => format!(", the tags {}", several.join(", ")),
+    };
     print(&format!(
-        "{} {versions} and {} files, {}\n",
+        "{} {versions}{tags} and {} files, {}\n",
         if args.dry_run { "would remove" } else { "removed" },
         format_count(removed.files),
         format_bytes(removed.bytes)

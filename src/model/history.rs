@@ -253,9 +253,13 @@ impl History {
     pub fn collect(&self, retention: Retention, dry_run: bool, observer: &dyn Observer) -> Result<Collected> {
         let lock = if dry_run { None } else { Some(self.lock(observer)?) };
         let (versions, tags) = (self.dir.versions()?, self.dir.tags()?);
-        let newest = &versions[versions.len().saturating_sub(retention.keep)..];
-        let keep =
-            |number: u64| newest.contains(&number) || retention.tagged && tags.values().any(|&tagged| tagged == number);
+        // A version that a gate refused is not one to which somebody would go back. A damaged record is none either.
+        let is_good = |&number: &u64| self.dir.version(number).is_ok_and(|version| version.accepted);
+        let good = versions.iter().copied().filter(is_good).rev().take(retention.keep).last();
+        let keep = |number: u64| {
+            good.is_some_and(|first| number >= first)
+                || retention.tagged && tags.values().any(|&tagged| tagged == number)
+        };
         let Garbage { versions, tags, objects, bytes, .. } = match lock {
             Some(lock) => lock.collect(&keep)?,
             None => self.dir.garbage(&keep)?,
