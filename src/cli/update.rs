@@ -184,7 +184,12 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
                 report.gates.iter().filter(|gate| !gate.passed).map(ToString::to_string).collect();
             let version = report.version.map_or_else(String::new, |version| format!("version {version} "));
             let path = args.model.display();
-            let what = format!("{version}is kept, but readers do not take it: {}", failed.join(", "));
+            let failed = match (failed.is_empty(), report.why.is_empty()) {
+                (false, _) => failed.join(", "),
+                (true, true) => "a gate of an earlier attempt refused it".into(),
+                (true, false) => format!("a gate refused it, and {}", report.why),
+            };
+            let what = format!("{version}is kept, but readers do not take it: {failed}");
             let way = report.version.map_or_else(String::new, |version| {
                 format!("; lowland rollback {path} --to {version} accepts it nevertheless")
             });

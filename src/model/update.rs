@@ -171,6 +171,9 @@ impl UpdateJob {
             };
             // The gates of today may let it pass, but not after another version became current.
             let is_next = before.parent == Some(version.number);
+            if !accepted && !is_next {
+                report.why = format!("version {} became current since; give the run another name", version.number);
+            }
             if !accepted && is_next && !self.gates.is_empty() && report.gates.iter().all(|gate| gate.passed) {
                 let again =
                     Version { accepted: true, parent: Some(version.number), created: lowland_io::now(), ..before };
@@ -382,9 +385,14 @@ impl UpdateJob {
         if share <= self.max_shrink {
             return Ok(());
         }
+        let only_changes = !self.changes && self.source.columns().iter().any(|name| name == changes::COLUMN);
+        let way = match only_changes {
+            true => format!("its column \"{}\" tells changes: say that it has only these (`changes`)", changes::COLUMN),
+            false => "if they were really deleted, allow a larger share".to_string(),
+        };
         Err(Error::job(format!(
-            "{missing} of the model's {live} rows are missing in the table, {:.0} %, and at most {:.0} % may be \
-             (`max_shrink`); if they were really deleted, allow a larger share",
+            "{missing} of the model's {live} rows are missing in the table, {:.1} %, and at most {:.0} % may be \
+             (`max_shrink`); {way}",
             100.0 * share,
             100.0 * self.max_shrink
         )))
@@ -500,6 +508,13 @@ impl UpdateJob {
         keep: bool,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
+        if diff.unchanged == 0 && diff.new.count() > 0 {
+            return Err(Error::job(
+                "no row of the model is left as it was, so that new rows cannot be placed among others; a refit makes the \
+                 map anew"
+                    .to_string(),
+            ));
+        }
         let batch_rows = self.batch_rows(snapshot, options, diff, moving)?;
         let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
         let progress = Progress::start(observer, Stage::Place, diff.new.count(), "rows")?;

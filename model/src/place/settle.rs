@@ -31,7 +31,7 @@ pub const MOVE_CAP: f64 = 0.02;
 /// Where a row was moved to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
-    /// Whether the row came as far as the cap lets it.
+    /// Whether the cap held the row back in some epoch.
     pub capped: bool,
 }
 
@@ -83,7 +83,8 @@ impl Placer<'_> {
 }
 
 impl Row<'_> {
-    /// Writes the position to which the row at `place` moves. Returns whether it came as far as the cap lets it.
+    /// Writes the position to which the row at `place` moves. Returns whether the cap held it back in some
+    /// epoch.
     fn settle<F: Forces>(&mut self, forces: &F, place: u32, k: usize, cap: f32, out: &mut [f32]) -> bool {
         let snapshot = self.placer.snapshot;
         let home = snapshot.position(place);

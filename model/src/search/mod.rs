@@ -213,7 +213,7 @@ impl<'a> Searcher<'a> {
         let (dim, lists, queries) = (self.snapshot.dim(), self.snapshot.lists(), task.own.len());
         let live = self.snapshot.live() as usize;
         // A row of the snapshot does not find itself.
-        let enough = |query: usize| k.min(if task.own[query] == MISSING { live } else { live.saturating_sub(1) });
+        let enough = |query: usize| k.min(live - usize::from(!self.snapshot.is_dead(task.own[query])));
         let mut count = usize::from(self.effort.first.max(1));
         while count < lists {
             count = (4 * count).min(lists);

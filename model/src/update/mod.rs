@@ -122,7 +122,7 @@ pub struct Measures {
     /// Number of rows that moved because their neighbours changed; none if that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_rows: Option<u64>,
-    /// How many of them came as far as the cap let them; see `moved_rows`.
+    /// How many of them the cap held back in some epoch; see `moved_rows`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capped_rows: Option<u64>,
     /// The cap: how far a row may move in one update, over the map's radius; see `moved_rows`.

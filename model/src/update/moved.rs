@@ -35,7 +35,7 @@ pub(super) fn bytes(update_rows: u64, changed: u64, components: usize) -> u64 {
 /// How the rows of the version before moved. Distances are over the radius of their map.
 pub(super) struct Movement {
     pub(super) rows: u64,
-    /// How many of them came as far as the cap lets them.
+    /// How many of them the cap held back in some epoch.
     pub(super) capped: u64,
     pub(super) p50: f64,
     pub(super) p95: f64,

@@ -63,7 +63,8 @@ impl fmt::Display for UpdateReport {
             Outcome::Refused => {
                 let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
                 let failed = match failed.collect::<Vec<_>>() {
-                    none if none.is_empty() => "a gate of an earlier attempt refused it".into(),
+                    none if none.is_empty() && self.why.is_empty() => "a gate of an earlier attempt refused it".into(),
+                    none if none.is_empty() => format!("a gate refused it, and {}", self.why),
                     failed => failed.join(", "),
                 };
                 write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
@@ -74,7 +75,7 @@ impl fmt::Display for UpdateReport {
             if let (Some(rows), Some(capped), Some(cap)) =
                 (measures.moved_rows, measures.capped_rows, measures.move_cap)
             {
-                write!(f, ", {rows} rows moved, {capped} of them as far as the cap, {cap} of the radius")?;
+                write!(f, ", {rows} rows moved, {capped} of them held back by the cap of {cap} of the radius")?;
             }
             if self.mode == Some(UpdateMode::Refit) {
                 let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);

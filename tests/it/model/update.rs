@@ -251,3 +251,41 @@ fn two_updates_at_once_take_turns() {
     let last = versions[&3]["run_id"].as_str().expect("a run").to_string();
     assert_eq!(export(&place, "").len(), if last == "a" { 640 } else { 680 });
 }
+
+#[test]
+fn refused_versions_do_not_push_out_good_ones() {
+    let (place, table) = fitted(0..600);
+    let refused = |name: &str| {
+        let told = place.run(&format!("update m --source t.arrow --run-id {name} --mode transform --gate recall>=1.1"));
+        assert_eq!(told.code, 3, "{}", told.stderr);
+    };
+    table.clone().and(Table::of(600..610)).write(&place, "t.arrow");
+    refused("a");
+    update(&place, &table.clone().and(Table::of(600..630)), "--run-id good --mode transform");
+    let table = table.and(Table::of(600..640));
+    table.write(&place, "t.arrow");
+    refused("b");
+    refused("c");
+    let told = json(&place.ok("gc m --keep 2 --dry-run --json"));
+    assert_eq!(told["versions"], serde_json::json!([]));
+    let told = json(&place.ok("gc m --keep 1 --dry-run --json"));
+    assert_eq!(told["versions"], serde_json::json!([1, 2]));
+    // Once another version is current, a refused one is not judged again.
+    update(&place, &table, "--run-id d --mode transform");
+    let told = place.run("update m --source t.arrow --run-id b --mode transform --gate recall>=0.1");
+    assert!(told.code == 3 && told.stderr.contains("another name"), "{}: {}", told.code, told.stderr);
+}
+
+#[test]
+fn a_map_of_one_row_takes_new_rows_and_a_map_without_old_rows_does_not() {
+    let (place, table) = fitted(0..600);
+    table.clone().changing(0..600).write(&place, "changed.arrow");
+    place.run("update m --source changed.arrow --mode transform").refused("all rows changed", &["refit"]);
+    table.clone().without(1..600).write(&place, "one.arrow");
+    place.ok("update m --source one.arrow --mode transform --max-shrink 1 --quiet");
+    assert_eq!(export(&place, "").len(), 1);
+    table.write(&place, "t.arrow");
+    place.ok("transform --model m t.arrow -o p.npy --quiet");
+    place.ok("update m --source t.arrow --mode transform --quiet");
+    assert_eq!(export(&place, "").len(), 600);
+}
