@@ -82,7 +82,7 @@ pub enum Error {
         role: String,
     },
     /// A file of a model does not hold what was written.
-    #[error("{}: damaged: {what}; restore the file from a copy of the model, or take another version", path.display())]
+    #[error("{}: damaged: {what}; {}", path.display(), crate::store::way_out(path))]
     Damaged {
         /// The file.
         path: PathBuf,

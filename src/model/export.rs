@@ -24,7 +24,7 @@ use arrow::record_batch::RecordBatch;
 use lowland_engine::neighbors::MISSING;
 use lowland_engine::{Observer, Session, Stage, StageReport, format_count};
 use lowland_io::{MapColumns, MapWriter, coordinate_names};
-use lowland_model::snapshot::Snapshot;
+use lowland_model::snapshot::{Snapshot, role};
 use serde::Serialize;
 
 use super::Model;
@@ -124,6 +124,10 @@ impl ExportJob {
     fn fill(&self, mut writer: MapWriter, observer: &dyn Observer) -> Result<ExportReport> {
         let snapshot = self.model.snapshot();
         let before = self.parent()?;
+        self.model.check(&role::FOR_EXPORT, observer)?;
+        if let Some(parent) = &before {
+            parent.check_beside(&self.model, &role::FOR_DIFF, observer)?;
+        }
         let mut session = Session::start(observer, u64::MAX, None)?;
         let size = (self.model.rows(), "rows");
         let (written, stage) = session.stage(Stage::Output, size, false, |progress, _| {

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use lowland_engine::{Event, Observer};
-use lowland_model::snapshot::{Key, Snapshot};
+use lowland_model::snapshot::{Key, Snapshot, role};
 use lowland_model::store::{Action, Counts, Damage, Garbage, ModelDir, ModelLock, Version};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -188,6 +188,8 @@ impl History {
             moved: Moved::default(),
             measures: [from.version().measures.clone(), to.version().measures.clone()],
         };
+        from.check(&role::FOR_DIFF, observer)?;
+        to.check_beside(&from, &role::FOR_DIFF, observer)?;
         let comparable = before.n_components() == after.n_components();
         let mut moves = Moves::new(before.n_components());
         for_each_pair(before, after, observer, &mut |pair| match pair {

@@ -1,10 +1,13 @@
 //! A model at one of its versions, opened for reading.
 //!
-//! What must hold: opening reads records and headers only, and writes nothing.
+//! What must hold: opening reads records and headers only, and writes nothing; whatever uses the contents compares them
+//! with their checksums before ([`Model::check`]).
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use lowland_engine::{Event, Observer};
 use lowland_io::Source;
 use lowland_model::ModelOptions;
 use lowland_model::snapshot::Snapshot;
@@ -20,6 +23,8 @@ pub struct Model {
     version: Version,
     options: ModelOptions,
     snapshot: Snapshot,
+    /// The names of the objects whose checksums were compared.
+    checked: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Model {
@@ -48,12 +53,32 @@ impl Model {
         let version = dir.version(number)?;
         let options = ModelOptions::of(&version)?;
         let snapshot = Snapshot::open(&dir, &version)?;
-        Ok(Model { dir, version, options, snapshot })
+        Ok(Model { dir, version, options, snapshot, checked: Mutex::default() })
     }
 
     /// Returns the model's directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Compares the objects of the version whose role is among `roles` with their checksums: each once for as long as the
+    /// model is open.
+    ///
+    /// # Errors
+    /// If an object is damaged or cannot be read, or the observer stops the check.
+    pub(super) fn check(&self, roles: &[&str], observer: &dyn Observer) -> Result<()> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        check_objects(&self.dir, &self.version, roles, &mut checked, observer)
+    }
+
+    /// As [`check`](Self::check), but not of objects that `other`, another version of the same model, has compared.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
+    pub(super) fn check_beside(&self, other: &Model, roles: &[&str], observer: &dyn Observer) -> Result<()> {
+        let known = other.checked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+        self.check(roles, observer)
     }
 
     /// Returns the directory with all versions.
@@ -101,6 +126,24 @@ impl Model {
     pub fn transform(self, source: Arc<dyn Source>) -> TransformJob {
         TransformJob::new(Arc::new(self), source)
     }
+}
+
+/// Compares the objects of a version whose role is among `roles` with their checksums, but not those in `checked`, to which
+/// the others are added.
+///
+/// # Errors
+/// If an object is damaged or cannot be read, or the observer stops the check.
+pub(super) fn check_objects(
+    dir: &ModelDir,
+    version: &Version,
+    roles: &[&str],
+    checked: &mut BTreeSet<String>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    Ok(dir.check(version, roles, checked, &mut |_| match observer.event(&Event::Pulse).is_break() {
+        true => Err(lowland_model::Error::Stopped { path: dir.path().into() }),
+        false => Ok(()),
+    })?)
 }
 
 /// Opens a model's directory.

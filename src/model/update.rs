@@ -45,7 +45,7 @@ use changes::Changes;
 use refit::RefitStart;
 
 use super::kept;
-use super::open::open_dir;
+use super::open::{check_objects, open_dir};
 use crate::invalid_rows::{PlacedRows, PreparedSource};
 use crate::{Error, InvalidRows, Job, Result};
 
@@ -292,7 +292,7 @@ impl UpdateJob {
         observer: &dyn Observer,
     ) -> Result<Option<Version>> {
         let snapshot = Snapshot::open(lock.model(), version)?;
-        check_objects(lock.model(), version, observer)?;
+        check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer)?;
         let shape = self.source.shape();
         if shape.dim != snapshot.dim() {
             return Err(width_error(shape.dim, snapshot.dim()));
@@ -562,21 +562,6 @@ impl UpdateJob {
             format_bytes(self.memory)
         )))
     }
-}
-
-/// Checks the checksums of the objects on which a version is built: a flipped bit would be part of every later version. The
-/// vectors and the graph, which are most of the bytes, are not read only for this.
-fn check_objects(model: &ModelDir, version: &Version, observer: &dyn Observer) -> Result<()> {
-    for (role, object) in &version.objects {
-        if [role::VECTORS, role::GRAPH].contains(&role.as_str()) {
-            continue;
-        }
-        model.verify_object(object, &mut |_| match observer.event(&lowland_engine::Event::Pulse).is_break() {
-            true => Err(lowland_engine::Error::Cancelled { stage: "diff" }.into()),
-            false => Ok(()),
-        })?;
-    }
-    Ok(())
 }
 
 /// Returns whether lowland names runs like this.

@@ -99,6 +99,56 @@ pub mod role {
     /// The places whose row is gone: [`TombstonesWriter`](super::TombstonesWriter).
     pub const TOMBSTONES: &str = "tombstones";
 
+    /// The roles of objects that a transform compares with their checksums before it uses them: all that it reads but the
+    /// vectors, which are most of the bytes of a model, and of which it reads some lists only.
+    pub const FOR_TRANSFORM: [&str; 10] =
+        [QUANTIZER, LISTS, GRAPH, POSITIONS, DELTA_LISTS, DELTA_GRAPH, DELTA_POSITIONS, PATCH, MOVED, TOMBSTONES];
+    /// As [`FOR_TRANSFORM`], of an update: all but the vectors of the base. The delta is written anew, so that what is
+    /// damaged in it would get a right checksum.
+    pub const FOR_UPDATE: [&str; 20] = [
+        QUANTIZER,
+        LISTS,
+        GRAPH,
+        POSITIONS,
+        IDS,
+        KEYS,
+        SAMPLE,
+        ADDED,
+        DELTA_VECTORS,
+        DELTA_LISTS,
+        DELTA_GRAPH,
+        DELTA_POSITIONS,
+        DELTA_IDS,
+        DELTA_KEYS,
+        DELTA_ADDED,
+        KEPT,
+        DELTA_KEPT,
+        PATCH,
+        MOVED,
+        TOMBSTONES,
+    ];
+    /// As [`FOR_TRANSFORM`], of an export: all that it reads but the kept columns, whose blocks are compared when they are
+    /// read.
+    pub const FOR_EXPORT: [&str; 15] = [
+        LISTS,
+        GRAPH,
+        POSITIONS,
+        IDS,
+        KEYS,
+        ADDED,
+        DELTA_LISTS,
+        DELTA_GRAPH,
+        DELTA_POSITIONS,
+        DELTA_IDS,
+        DELTA_KEYS,
+        DELTA_ADDED,
+        PATCH,
+        MOVED,
+        TOMBSTONES,
+    ];
+    /// As [`FOR_TRANSFORM`], of a comparison of two versions: what tells their rows and where these are.
+    pub const FOR_DIFF: [&str; 8] = [POSITIONS, IDS, KEYS, DELTA_POSITIONS, DELTA_IDS, DELTA_KEYS, MOVED, TOMBSTONES];
+
     /// All roles that this release knows.
     pub(super) const ALL: [&str; 21] = [
         QUANTIZER,

@@ -148,10 +148,7 @@ impl ModelDir {
         let number = if plain == "current" {
             let current = self.current()?;
             if current.is_none() && self.versions()?.len() > 1 {
-                return Err(Error::damaged(
-                    self.path.join(CURRENT),
-                    format!("missing, though there are versions; {}", pointer::ANEW),
-                ));
+                return Err(self.no_current());
             }
             current
         } else if let Ok(number) = plain.parse() {
@@ -241,6 +238,11 @@ impl ModelDir {
             lowland_io::sync_directory_of(&self.path.join(MODEL))?;
         }
         Ok(())
+    }
+
+    /// Returns the error that `CURRENT` is missing, though there are versions.
+    pub(super) fn no_current(&self) -> Error {
+        Error::damaged(self.path.join(CURRENT), "missing, though there are versions")
     }
 
     /// Returns the error that the model has no version of this name.

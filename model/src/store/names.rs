@@ -1,5 +1,7 @@
 //! The names of the files of a model, and which names users may give.
 
+use std::path::Path;
+
 use crate::{Error, Result};
 
 pub(super) const MODEL: &str = "model.json";
@@ -85,6 +87,17 @@ pub(super) fn check_tag(name: &str) -> Result<()> {
         return Err(refused(name, "it names the version that readers take"));
     }
     Ok(())
+}
+
+/// Returns what can be done about a damaged file of a model.
+pub(crate) fn way_out(path: &Path) -> &'static str {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
+    match (path.parent().and_then(name).as_deref(), name(path).as_deref()) {
+        (_, Some(CURRENT)) => "a rollback to a version writes it anew",
+        (_, Some(MODEL)) => "restore the file from a copy of the model",
+        (Some(TAGS), _) => "give the tag to a version anew, or remove it",
+        _ => "restore the file from a copy of the model, or go back by `rollback` to a version that does not need it",
+    }
 }
 
 fn refused(name: &str, why: &'static str) -> Error {

@@ -7,12 +7,10 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::names::{self, CURRENT};
+use super::names;
 use crate::{Error, Result};
 
 const DAMAGED: &str = "it is not the number of a version with its checksum";
-/// The way out where `CURRENT` is damaged.
-pub(super) const ANEW: &str = "a rollback to a version writes it anew";
 
 /// Returns the content of the file `name` that names the version `number`.
 pub(super) fn text(name: &str, number: u64) -> String {
@@ -32,7 +30,6 @@ pub(super) fn read(path: &Path) -> Result<Option<u64>> {
     let number = std::str::from_utf8(&bytes).ok().and_then(|text| names::number(text.split(' ').next()?));
     match number {
         Some(number) if text(name, number).as_bytes() == bytes => Ok(Some(number)),
-        _ if name == CURRENT => Err(Error::damaged(path, format!("{DAMAGED}; {ANEW}"))),
         _ => Err(Error::damaged(path, DAMAGED)),
     }
 }

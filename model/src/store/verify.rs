@@ -1,6 +1,6 @@
 //! The check of every byte of a model against its checksums.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::names::{CURRENT, DATA, MODEL, TAGS, VERSIONS};
-use super::{ModelDir, ObjectRef, names, pointer};
+use super::{ModelDir, ObjectRef, Version, names, pointer};
 use crate::{Error, Result};
 
 /// The bytes of one read.
@@ -83,12 +83,32 @@ impl ModelDir {
         Ok(found)
     }
 
-    /// Checks the length and the checksum of an object. Calls `read` with the bytes of each read; its error ends the check.
+    /// Checks the lengths and the checksums of the objects of a version whose role is among `roles`, in one pass over
+    /// each, but not of the objects in `checked`, to which it adds the names of those that are right. Calls `read` with
+    /// the bytes of each read; its error ends the check.
     ///
     /// # Errors
-    /// [`Error::Damaged`] names the object; [`Error::Io`] if it cannot be read.
-    pub fn verify_object(&self, object: &ObjectRef, read: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        check_object(&self.object_path(object), object, read)
+    /// [`Error::Damaged`] names the object and its role; [`Error::Io`] if it cannot be read.
+    pub fn check(
+        &self,
+        version: &Version,
+        roles: &[&str],
+        checked: &mut BTreeSet<String>,
+        read: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        for (role, object) in version.objects.iter().filter(|(role, _)| roles.contains(&role.as_str())) {
+            if checked.contains(&object.name) {
+                continue;
+            }
+            check_object(&self.object_path(object), object, read).map_err(|error| match error {
+                Error::Damaged { path, what } => {
+                    Error::damaged(path, format!("\"{role}\" of version {}: {what}", version.number))
+                }
+                error => error,
+            })?;
+            checked.insert(object.name.clone());
+        }
+        Ok(())
     }
 
     fn length(&self, file: &str) -> u64 {
@@ -102,9 +122,7 @@ impl ModelDir {
                 Err(Error::damaged(path, format!("it names version {number}, which is missing")))
             }
             // With one version, the first publication may have been interrupted before this file.
-            None if path.ends_with(CURRENT) && self.versions()?.len() > 1 => {
-                Err(Error::damaged(path, "missing, though there are versions"))
-            }
+            None if path.ends_with(CURRENT) && self.versions()?.len() > 1 => Err(self.no_current()),
             _ => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use lowland_io::{Loader, LoaderOptions, Source, VerifyDepth};
 use lowland_model::diff::row_hash;
 use lowland_model::place::Placer;
 use lowland_model::search::Searcher;
+use lowland_model::snapshot::role;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -53,6 +54,7 @@ impl TransformJob {
         let plan = self.plan()?;
         let placed = self.placed(observer)?;
         self.check_room(plan.rows)?;
+        self.model.check(&role::FOR_TRANSFORM, observer)?;
         // Only a source that can be recognised again is worth resuming.
         let resumable = self.source.id()?.is_lasting();
         let run = OpenRun::open(&self.run, self.identity(&placed)?, self.source.fingerprints()?, resumable)?;
