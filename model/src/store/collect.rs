@@ -2,14 +2,15 @@
 //!
 //! What must hold: a record is removed, durably, before an object that only it names, and after its tags and the scratch
 //! of its run; so that every record that is there has its objects, and the next collection removes the rest, whenever the
-//! process stops.
+//! process or the machine stops. Each of these steps makes its directory durable once, after its last file: which of the
+//! files of one step are gone after a power failure does not matter.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::directory::entries;
-use super::lock::{remove_durably, remove_if_there};
-use super::names::{DATA, TAGS, VERSIONS};
+use super::lock::remove_if_there;
+use super::names::{DATA, ENDED, RUNS, TAGS, VERSIONS};
 use super::{ModelDir, ModelLock};
 use crate::Result;
 
@@ -46,6 +47,9 @@ impl ModelDir {
     fn unneeded(&self, keep: &dyn Fn(u64) -> bool) -> Result<Unneeded> {
         let (numbers, current) = (self.versions()?, self.current()?);
         let newest = numbers.last().copied();
+        if current.is_none() && newest.is_some() {
+            return Err(self.no_current());
+        }
         let (kept, removed): (Vec<u64>, Vec<u64>) =
             numbers.into_iter().partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
         let mut named = BTreeSet::new();
@@ -97,8 +101,8 @@ impl ModelLock<'_> {
     /// its objects by [`ModelDir::has`].
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if the record of a version that stays cannot be read, because its objects are unknown then:
-    /// nothing is removed.
+    /// [`crate::Error::Damaged`] if the record of a version that stays cannot be read, because its objects are unknown then,
+    /// or if `CURRENT` is damaged or missing, because the version that readers take is unknown then: nothing is removed.
     pub fn collect(&self, keep: &dyn Fn(u64) -> bool) -> Result<Garbage> {
         let model = self.model;
         let Unneeded { garbage, files } = model.unneeded(keep)?;
@@ -107,11 +111,13 @@ impl ModelLock<'_> {
             self.step()?;
             self.end_run(run)?;
         }
-        let tags = garbage.tags.iter().map(|name| model.tag_path(name));
-        for path in tags.chain(garbage.versions.iter().map(|&number| model.record_path(number))) {
-            self.step()?;
-            remove_durably(&path)?;
+        if !garbage.runs.is_empty() {
+            lowland_io::sync_directory_of(&model.path().join(RUNS).join(ENDED))?;
         }
+        let tags: Vec<PathBuf> = garbage.tags.iter().map(|name| model.tag_path(name)).collect();
+        self.remove_durably(&tags)?;
+        let records: Vec<PathBuf> = garbage.versions.iter().map(|&number| model.record_path(number)).collect();
+        self.remove_durably(&records)?;
         for path in &files {
             self.step()?;
             remove_if_there(path)?;
@@ -119,6 +125,18 @@ impl ModelLock<'_> {
         self.remove_ended()?;
         self.remove_unfinished(model)?;
         Ok(garbage)
+    }
+
+    /// Removes files of one directory, in any order, so that they stay removed after a power failure.
+    fn remove_durably(&self, paths: &[PathBuf]) -> Result<()> {
+        for path in paths {
+            self.step()?;
+            remove_if_there(path)?;
+        }
+        match paths.last() {
+            Some(last) => Ok(lowland_io::sync_directory_of(last)?),
+            None => Ok(()),
+        }
     }
 
     /// Removes the unfinished records and pointers of interrupted processes.

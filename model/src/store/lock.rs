@@ -262,7 +262,7 @@ pub(super) fn remove_if_there(path: &std::path::Path) -> Result<()> {
 }
 
 /// Removes a file so that it stays removed after a power failure.
-pub(super) fn remove_durably(path: &std::path::Path) -> Result<()> {
+fn remove_durably(path: &std::path::Path) -> Result<()> {
     remove_if_there(path)?;
     Ok(lowland_io::sync_directory_of(path)?)
 }

@@ -453,6 +453,30 @@ fn a_publication_stopped_anywhere_leaves_the_old_or_the_new_version() {
 }
 
 #[test]
+fn nothing_is_collected_if_the_current_version_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = three(dir.path());
+    let lock = lock(&model);
+    lock.set_current(1).unwrap();
+    let pointer = dir.path().join("CURRENT");
+    for damaged in [Some("000001 0123456789abcdef\n"), Some(""), None] {
+        match damaged {
+            Some(text) => std::fs::write(&pointer, text).unwrap(),
+            None => std::fs::remove_file(&pointer).unwrap(),
+        }
+        let before = files(dir.path());
+        for error in [lock.collect(&|_| false).unwrap_err(), model.garbage(&|_| false).unwrap_err()] {
+            assert!(matches!(error, Error::Damaged { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("CURRENT") && text.contains("a rollback to a version writes it anew"), "{text}");
+        }
+        assert!(files(dir.path()) == before, "{damaged:?}");
+    }
+    lock.set_current(1).unwrap();
+    assert_eq!(lock.collect(&|_| false).unwrap().versions, [2]);
+}
+
+#[test]
 fn a_collection_stopped_anywhere_leaves_whole_versions() {
     let dir = tempfile::tempdir().unwrap();
     let model = three(dir.path());
