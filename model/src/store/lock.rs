@@ -224,10 +224,15 @@ impl ModelLock<'_> {
         }
     }
 
-    /// Removes the scratch directory of an ended run, of which a killed process may have left a part.
+    /// Removes the scratch directory of an ended run, of which a killed process may have left a part. A file or a link of
+    /// this name is removed too, because nobody else has a use for it.
     pub(super) fn remove_ended(&self) -> Result<()> {
         let path = self.ended_path();
-        match std::fs::remove_dir_all(&path) {
+        let removed = match std::fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_dir() => std::fs::remove_file(&path),
+            _ => std::fs::remove_dir_all(&path),
+        };
+        match removed {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IoError::io(path, "remove", e).into()),
             _ => Ok(()),
         }

@@ -362,6 +362,31 @@ fn scratch_stays_until_its_run_ends() {
 }
 
 #[test]
+fn whatever_has_the_name_of_ended_scratch_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = three(dir.path());
+    let lock = lock(&model);
+    let (ended, precious) = (dir.path().join("runs/.ended"), dir.path().join("precious"));
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("thesis.txt"), "mine").unwrap();
+    let makes: [&dyn Fn(); 4] = [
+        &|| std::fs::write(&ended, "").unwrap(),
+        &|| std::os::unix::fs::symlink(&precious, &ended).unwrap(),
+        &|| std::os::unix::fs::symlink("nowhere", &ended).unwrap(),
+        &|| std::fs::create_dir_all(ended.join("deep/er")).unwrap(),
+    ];
+    for make in makes {
+        make();
+        std::fs::write(lock.run("a").unwrap().join("part"), "scratch").unwrap();
+        lock.end_run("a").unwrap();
+        make();
+        lock.collect(&|_| true).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path().join("runs")).unwrap().count(), 0);
+        assert!(precious.join("thesis.txt").exists());
+    }
+}
+
+#[test]
 fn what_nobody_names_is_collected() {
     let dir = tempfile::tempdir().unwrap();
     let model = three(dir.path());
