@@ -292,7 +292,7 @@ mod tests {
             ("b", vectors(0.5) as _),
         ])
         .expect("a batch");
-        let options = OpenOptions { column: Some("a,b".into()), stop: None };
+        let options = OpenOptions { column: Some("a,b".into()), ..OpenOptions::default() };
         MemorySource::new("ids", batch.schema(), vec![batch], &options).expect("a source")
     }
 

@@ -272,7 +272,7 @@ impl Embed {
             crate::polars::try_options(&job.config)?;
         }
         let columns: Vec<String> = job.id.iter().chain(&table.keep).cloned().collect();
-        job.source = Some(rows.open(&OpenOptions { column, stop: None }, &columns)?);
+        job.source = Some(rows.open(&OpenOptions { column, ..OpenOptions::default() }, &columns)?);
         Ok((job, table))
     }
 

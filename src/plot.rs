@@ -136,7 +136,7 @@ pub fn draw(
 /// let words: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), Some("a"), Some("b"), None]));
 /// let x: ArrayRef = Arc::new(Float32Array::from(vec![0.0, 1.0, 2.0, 3.0]));
 /// let batch = RecordBatch::try_from_iter([("x", x), ("word", words.clone())])?;
-/// let options = lowland_io::OpenOptions { column: Some("x".into()), stop: None };
+/// let options = lowland_io::OpenOptions { column: Some("x".into()), ..lowland_io::OpenOptions::default() };
 /// let map = MemorySource::new("rows", batch.schema(), vec![batch], &options)?; // or lowland::open_map
 ///
 /// let colors = survey(&map, "word", &())?;

@@ -320,7 +320,7 @@ impl ArrowFile {
     /// Returns the number of rows of vectors read at a time.
     fn portion(&self) -> u64 {
         let bytes = PORTION_BYTES.max(self.vectors.columns.len().saturating_mul(COLUMN_BYTES)) as u64;
-        (bytes / self.row_bytes()).next_multiple_of(ROW_STEP).max(ROW_STEP)
+        (bytes / self.row_bytes().max(1)).next_multiple_of(ROW_STEP).max(ROW_STEP)
     }
 
     fn fault(&self, index: usize, fault: ExcerptError) -> Error {

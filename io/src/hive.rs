@@ -230,7 +230,7 @@ mod tests {
             std::fs::create_dir(dir.path().join(day)).unwrap();
             std::fs::write(dir.path().join(day).join("part.arrows"), bytes).unwrap();
         }
-        let options = crate::OpenOptions { column: Some("a,b".into()), stop: None };
+        let options = crate::OpenOptions { column: Some("a,b".into()), ..crate::OpenOptions::default() };
         let source: Arc<dyn Source> =
             crate::open(&[dir.path().to_string_lossy().into_owned()], &options).unwrap().into();
         assert_eq!(source.columns(), ["a", "b", "day"]);

@@ -75,11 +75,16 @@ impl MemorySource {
             firsts.push(rows);
             rows += batch.num_rows() as u64;
         }
-        if rows == 0 {
+        if rows == 0 && !options.may_lack_vectors {
             return Err(Error::format(&name, "has no rows"));
         }
         let want = options.column.clone().map_or(ColumnRequest::Any, ColumnRequest::Asked);
-        let mut vectors = VectorColumns::resolve(&name, &schema, &want)?;
+        let mut vectors = match VectorColumns::resolve(&name, &schema, &want) {
+            Err(Error::NoVectorColumn { .. } | Error::NoSuchColumn { .. }) if options.may_lack_vectors => {
+                VectorColumns::resolve(&name, &schema, &ColumnRequest::none())?
+            }
+            vectors => vectors?,
+        };
         'all: for batch in &batches {
             for row in (0..batch.num_rows()).step_by(SETTLE_ROWS) {
                 let part = batch.slice(row, SETTLE_ROWS.min(batch.num_rows() - row));
@@ -88,7 +93,7 @@ impl MemorySource {
                 }
             }
         }
-        let Some(dim) = vectors.dim else {
+        let Some(dim) = vectors.dim.or(options.may_lack_vectors.then_some(0)) else {
             let what = format!("column \"{}\" has no vector: all its rows are null or empty", vectors.label);
             return Err(Error::format(&name, what));
         };

@@ -32,6 +32,9 @@ pub struct OpenOptions {
     pub column: Option<String>,
     /// Asked while waiting for an object store, to find out whether to stop.
     pub stop: Option<Stop>,
+    /// Whether files may lack the column of vectors, and the source may have no rows. A row of such a file has a null
+    /// vector; if no row of the source has a vector, its shape has 0 components. Default: they are an error.
+    pub may_lack_vectors: bool,
 }
 
 /// Makes calls that wait for an object store stop early. They then return [`Error::Stopped`].
@@ -97,7 +100,7 @@ impl Eq for Stop {}
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
 pub fn open(paths: &[String], options: &OpenOptions) -> Result<Box<dyn Source>> {
     let want = options.column.clone().map_or(ColumnRequest::Any, ColumnRequest::Asked);
-    open_columns(paths, want, &|| Client::new(options.stop.clone()))
+    open_columns(paths, want, options.may_lack_vectors, &|| Client::new(options.stop.clone()))
 }
 
 /// Opens a map as a source whose vectors are its coordinates.
@@ -106,7 +109,7 @@ pub fn open(paths: &[String], options: &OpenOptions) -> Result<Box<dyn Source>> 
 ///
 /// [`Error::NoCoordinates`] if no coordinates are recognised, and the errors of [`open`].
 pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>> {
-    open_columns(&[path.into()], ColumnRequest::of_map(coordinates), &|| Client::new(None))
+    open_columns(&[path.into()], ColumnRequest::of_map(coordinates), false, &|| Client::new(None))
 }
 
 /// The number of files without a column of vectors that are opened again once another file tells its
@@ -115,10 +118,11 @@ const MOST_WAITING: usize = 16;
 /// The number of objects whose beginnings and ends are requested at a time when they are opened.
 const WARM: usize = 8;
 
-/// Opens `paths`. `connect` is called if any of them is an address.
+/// Opens `paths`. `connect` is called if any of them is an address. For `may_lack_vectors` see [`OpenOptions`].
 pub(crate) fn open_columns(
     paths: &[String],
     mut want: ColumnRequest,
+    may_lack_vectors: bool,
     connect: &dyn Fn() -> Result<Arc<Client>>,
 ) -> Result<Box<dyn Source>> {
     let inputs = files::find(paths, connect)?;
@@ -145,6 +149,9 @@ pub(crate) fn open_columns(
                 waiting.push((at, input, error));
                 continue;
             }
+            Err(Error::NoVectorColumn { .. } | Error::NoSuchColumn { .. }) if may_lack_vectors => {
+                open_one(&input, &ColumnRequest::none())?
+            }
             opened => opened?,
         };
         if source.shape().rows == 0 {
@@ -158,16 +165,20 @@ pub(crate) fn open_columns(
         let source = HiveSource::of(&path, source);
         sources.push((at, path, source));
     }
-    if let Some((.., error)) = waiting.into_iter().next() {
-        return Err(error);
+    for (at, input, error) in waiting {
+        if !may_lack_vectors {
+            return Err(error);
+        }
+        let path = input.path().to_path_buf();
+        sources.push((at, path.clone(), HiveSource::of(&path, open_one(&input, &ColumnRequest::none())?.0)));
     }
     sources.sort_by_key(|(at, ..)| *at);
     let mut sources: Vec<_> = sources.into_iter().map(|(_, path, source)| (path, source)).collect();
-    if sources.is_empty() {
+    if sources.is_empty() && !may_lack_vectors {
         let others = if rowless.len() > 1 { ", and neither do the other files" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
     }
-    if sources.iter().all(|(_, source)| source.shape().dim == 0) {
+    if sources.iter().all(|(_, source)| source.shape().dim == 0) && !may_lack_vectors {
         let column = sources.iter().find_map(|(_, source)| source.vector_column()).unwrap_or_default();
         return Err(Error::format(first, format!("column \"{column}\" has no vector: all its rows are null or empty")));
     }
@@ -287,7 +298,7 @@ mod tests {
     }
 
     fn column(name: &str) -> OpenOptions {
-        OpenOptions { column: Some(name.into()), stop: None }
+        OpenOptions { column: Some(name.into()), ..OpenOptions::default() }
     }
 
     /// The matrix that tests/data/make.py writes.

@@ -140,7 +140,7 @@ impl ParquetFile {
             this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
         this.file.expect_streams(this.leaves().len());
         this.pages = first.and_then(|chunk| PageSize::read(&handle, chunk)).unwrap_or_default();
-        if this.shape.dim == 0 && rows > 0 {
+        if this.vectors.dim.is_none() && rows > 0 {
             // The vectors' length is usually known from the first row. If that row is null, further
             // rows are read.
             let mut batch_rows = 1;

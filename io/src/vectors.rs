@@ -31,6 +31,11 @@ pub(crate) enum ColumnRequest {
 }
 
 impl ColumnRequest {
+    /// Returns the request of a table without vectors.
+    pub(crate) fn none() -> Self {
+        ColumnRequest::Names(Vec::new())
+    }
+
     /// Returns the choice of columns for a map's coordinates.
     pub(crate) fn of_map(coordinates: &Coordinates) -> Self {
         match coordinates {

@@ -331,7 +331,7 @@ fn vectors(path: &Path, _: &[u8], random: &mut Random) -> Result<(), String> {
         2 => Some(random.one(&named)),
         _ => Some(random.one(&bytes)),
     };
-    let options = OpenOptions { column: column.map(Into::into), stop: None };
+    let options = OpenOptions { column: column.map(Into::into), ..OpenOptions::default() };
     let paths = [path.to_string_lossy().into_owned()];
     match bounded("open", SPARE, || open(&paths, &options))? {
         Ok(source) => read_all(&*source, random),

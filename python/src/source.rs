@@ -85,7 +85,7 @@ impl PySource {
         let source = watched(py, Watch::default(), None, |watch| {
             let (flag, runs) = (watch.flag(), stopping.clone());
             let stop = Stop::when(move || flag.load(Ordering::Relaxed) || runs.load(Ordering::Relaxed) > 0);
-            lowland::open_with(&paths, &OpenOptions { column, stop: Some(stop) })
+            lowland::open_with(&paths, &OpenOptions { column, stop: Some(stop), ..OpenOptions::default() })
         })?;
         Ok(PySource { stopping, ..PySource::of(source) })
     }
@@ -120,7 +120,7 @@ impl PySource {
             py.check_signals()?;
         }
         let source = watched(py, Watch::default(), None, |_| {
-            let options = OpenOptions { column, stop: None };
+            let options = OpenOptions { column, ..OpenOptions::default() };
             Ok(MemorySource::new(name, schema, batches, &options)?)
         })?;
         Ok(PySource::of(Arc::new(source)))

@@ -210,30 +210,35 @@ pub(super) fn open(
     place: (&Path, Option<u64>),
     console: &Console,
 ) -> Result<OpenedSource, Failure> {
-    open_first(sources, &[column], place, console)
+    open_first(sources, &[column], false, place, console)
 }
 
-/// Opens `sources` by the first of `columns` by which they can be opened.
+/// Opens `sources` by the first of `columns` by which they can be opened. If they `may_lack_vectors`, by the first by which
+/// a row has one, or else as a table without vectors.
 pub(super) fn open_first(
     sources: &[String],
     columns: &[Option<&str>],
+    may_lack_vectors: bool,
     (beside, disk): (&Path, Option<u64>),
     console: &Console,
 ) -> Result<OpenedSource, Failure> {
     let (paths, spool) = stream::copy_streams(sources, (beside, disk), console)?;
     let signals = console.signals().clone();
     let stop = lowland_io::Stop::when(move || signals.came());
-    let open = |column: Option<&str>| {
-        let options = lowland_io::OpenOptions { column: column.map(Into::into), stop: Some(stop.clone()) };
-        lowland::open_with(&paths, &options)
+    let open = |column: Option<&str>, may_lack_vectors: bool| {
+        let (column, stop) = (column.map(Into::into), Some(stop.clone()));
+        lowland::open_with(&paths, &lowland_io::OpenOptions { column, stop, may_lack_vectors })
     };
-    let mut opened = open(columns.first().copied().flatten());
-    for column in columns.iter().skip(1) {
-        let Err(error) = &opened else { break };
-        if error.is_system() || error.is_cancelled() {
-            break;
+    let again = columns.iter().map(|column| (*column, true)).filter(|_| may_lack_vectors);
+    let mut tries = columns.iter().map(|column| (*column, false)).chain(again);
+    let mut opened = tries.next().map_or_else(|| open(None, may_lack_vectors), |(column, lacks)| open(column, lacks));
+    for (column, lacks) in tries {
+        match &opened {
+            Ok(source) if source.shape().dim > 0 => break,
+            Err(error) if error.is_system() || error.is_cancelled() => break,
+            _ => {}
         }
-        opened = open(*column);
+        opened = open(column, lacks);
     }
     let source = opened.map_err(|error| match &spool {
         Some(spool) => spool.name_stream(error),

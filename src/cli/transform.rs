@@ -99,7 +99,7 @@ pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure
         run.dir = Some(dir.clone());
     }
     run.restart = args.restart;
-    let opened = open_as(&model, &args.sources, args.input.column.as_deref(), run_path(&run), console)?;
+    let opened = open_as(&model, &args.sources, args.input.column.as_deref(), false, run_path(&run), console)?;
     let mut job = lowland::model::TransformJob::new(model, opened.for_run());
     let there = job.source.columns();
     job.id = match &args.id {
@@ -140,11 +140,12 @@ pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure
 }
 
 /// Opens sources as those of the model were opened: by the given column, else by the model's column if the sources have
-/// it, else by their only column of vectors.
+/// it, else by their only column of vectors. `may_lack_vectors` says whether they need one.
 pub(super) fn open_as(
     model: &Model,
     sources: &[String],
     column: Option<&str>,
+    may_lack_vectors: bool,
     beside: &Path,
     console: &Console,
 ) -> Result<options::OpenedSource, Failure> {
@@ -154,7 +155,7 @@ pub(super) fn open_as(
         (None, Some(_)) => &[usual, None],
         (None, None) => &[None],
     };
-    options::open_first(sources, tries, (beside, None), console)
+    options::open_first(sources, tries, may_lack_vectors, (beside, None), console)
 }
 
 /// Returns the run directory, which the command line always names.

@@ -144,7 +144,9 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
     }
     let memory = options::budget(args.memory, &Machine::detect())?;
     let model = Model::open(&args.model)?;
-    let opened = open_as(&model, &args.source, args.input.column.as_deref(), &beside(&args.model), console)?;
+    let column = args.input.column.as_deref();
+    // Rows that are deleted need no vector.
+    let opened = open_as(&model, &args.source, column, args.changes, &beside(&args.model), console)?;
     let there = opened.source.columns();
     if model.options().id.is_none() {
         let why = "the model names its rows by their numbers, by which an update cannot find them again";

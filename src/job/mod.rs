@@ -56,7 +56,10 @@ use crate::{Error, InvalidRows, Result, space};
 /// # Errors
 /// If there are no files, or the files cannot be read as vectors.
 pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
-    open_with(paths, &lowland_io::OpenOptions { column: column.map(str::to_string), stop: None })
+    open_with(
+        paths,
+        &lowland_io::OpenOptions { column: column.map(str::to_string), ..lowland_io::OpenOptions::default() },
+    )
 }
 
 /// Opens a source as [`open`] does, with all options.

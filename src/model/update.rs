@@ -127,7 +127,8 @@ impl UpdateJob {
         let current = self.current(&dir)?;
         let options = ModelOptions::of(&current)?;
         let id = self.check_table(&options)?;
-        if !options.kept.is_empty() {
+        // Of changes, only rows that are added or changed need the kept columns.
+        if !options.kept.is_empty() && !self.changes {
             self.check_kept(&Snapshot::open(&dir, &current)?)?;
         }
         if let Some(run_id) = self.run_id.as_deref().filter(|name| is_own_name(name)) {
@@ -244,13 +245,15 @@ impl UpdateJob {
         }
         let shape = self.source.shape();
         let dim = options.shift.as_ref().map_or(shape.dim, |shift| shift.values().len());
-        if shape.dim != dim {
+        if shape.dim != dim && !self.lacks_vectors() {
             return Err(width_error(shape.dim, dim));
         }
-        let schema = self.source.column_schema(std::slice::from_ref(&id))?;
-        let kind = id_kind(&id, schema.field(0).data_type())?;
-        if kind != options.id_kind {
-            return Err(kind_error(&id, kind, options.id_kind));
+        if !self.is_empty() {
+            let schema = self.source.column_schema(std::slice::from_ref(&id))?;
+            let kind = id_kind(&id, schema.field(0).data_type())?;
+            if kind != options.id_kind {
+                return Err(kind_error(&id, kind, options.id_kind));
+            }
         }
         if self.changes && self.mode == UpdateMode::Refit {
             return Err(Error::job("a refit needs the whole table, not only what changed".to_string()));
@@ -260,7 +263,7 @@ impl UpdateJob {
                 "a refit moves all rows; rows whose neighbours change are moved apart by a transform only".to_string(),
             ));
         }
-        if self.changes {
+        if self.changes && !self.is_empty() {
             self.source.column_schema(&[changes::COLUMN.to_string()])?;
         }
         if self.invalid == InvalidRows::Null {
@@ -272,6 +275,16 @@ impl UpdateJob {
             return Err(Error::job(format!("the largest shrink is a share from 0 to 1, not {}", self.max_shrink)));
         }
         Ok(id)
+    }
+
+    /// Returns whether the source has changes, and none of its rows a vector: none may be added or changed then.
+    fn lacks_vectors(&self) -> bool {
+        self.changes && self.source.shape().dim == 0
+    }
+
+    /// Returns whether the source has changes, and no rows: then nothing changed.
+    fn is_empty(&self) -> bool {
+        self.changes && self.source.shape().rows == 0
     }
 
     /// Refuses a table without the columns that the model keeps.
@@ -294,11 +307,14 @@ impl UpdateJob {
         let snapshot = Snapshot::open(lock.model(), version)?;
         check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer)?;
         let shape = self.source.shape();
-        if shape.dim != snapshot.dim() {
+        if shape.dim != snapshot.dim() && !self.lacks_vectors() {
             return Err(width_error(shape.dim, snapshot.dim()));
         }
-        self.check_kept(&snapshot)?;
         let live = u64::from(snapshot.live());
+        if self.is_empty() {
+            report.counts = Counts { rows: live, unchanged: live, ..Counts::default() };
+            return Ok(None);
+        }
         let changes = match self.changes {
             true => Some(Changes::read(&self.source, id, observer)?),
             false => {
@@ -307,11 +323,18 @@ impl UpdateJob {
             }
         };
         let rows = changes.as_ref().map_or(&self.source, |changes| &changes.rows);
+        let only_deleted = changes.is_some() && rows.shape().rows == 0;
+        if !only_deleted {
+            self.check_kept(&snapshot)?;
+            if self.lacks_vectors() {
+                return Err(changes::without_vectors(rows.as_ref()));
+            }
+        }
         let metric = options.settings.metric;
         let prepared = PreparedSource::new(rows, self.invalid, metric, false, self.memory, observer)?;
         let table: Arc<dyn Source> = match &options.shift {
-            Some(shift) => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
-            None => prepared.source().clone(),
+            Some(shift) if !only_deleted => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
+            _ => prepared.source().clone(),
         };
         let deleted = changes.as_ref().map(|changes| &changes.deleted[..]);
         let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer)?;

@@ -163,12 +163,12 @@ impl Transform {
         let usual = self.model.options().column.clone();
         let schema = convert::lenient_schema(&*self.schema?);
         let is_there = |column: &String| {
-            let options = OpenOptions { column: Some(column.clone()), stop: None };
+            let options = OpenOptions { column: Some(column.clone()), ..OpenOptions::default() };
             columns_to_read(super::NAME, &schema, &options, &[]).is_ok()
         };
         let column = self.column.or_else(|| usual.filter(is_there));
         let columns: Vec<String> = self.id.iter().chain(&self.table.keep).cloned().collect();
-        let source: Arc<dyn Source> = self.rows.open(&OpenOptions { column, stop: None }, &columns)?;
+        let source: Arc<dyn Source> = self.rows.open(&OpenOptions { column, ..OpenOptions::default() }, &columns)?;
         let mut job = TransformJob::new(self.model, source);
         (job.id, job.invalid, job.threads, job.run) = (self.id, self.invalid, self.threads, self.run);
         job.memory = self.memory.unwrap_or(job.memory);

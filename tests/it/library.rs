@@ -258,7 +258,7 @@ fn a_survey_gives_the_colours_of_a_column() {
     let list: ArrayRef = batch(vec![0.0; rows * DIM], |_| true).column(0).clone();
     let columns = [("text", texts.clone()), ("number", numbers.clone()), ("whole", whole.clone()), ("list", list)];
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
-    let options = lowland_io::OpenOptions { column: Some("number".into()), stop: None };
+    let options = lowland_io::OpenOptions { column: Some("number".into()), ..lowland_io::OpenOptions::default() };
     let table = MemorySource::new("table", batch.schema(), vec![batch], &options).expect("a source");
 
     let colors = survey(&table, "text", &()).expect("colours");

@@ -3,12 +3,13 @@
 //!
 //! - `transform`: new rows on a map that does not change. `update`: what a table changes. `moved`: rows that move, because
 //!   their neighbours change. `refused`: updates that are
-//!   refused. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
+//!   refused. `changes`: tables of changes without vectors. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
 //! - `damage`: checksums, copies, read-only disks, later formats. `space`: a full disk. `killed`: SIGKILL at any
 //!   moment. `golden`: a model that was made once and kept. `kept`: columns that a model keeps.
 //!
 //! This file has the tables, and models as the tests look at them.
 
+mod changes;
 mod damage;
 mod golden;
 mod history;

@@ -36,7 +36,7 @@ fn environment(server: &Server, more: &[(&str, &str)]) -> Environment {
 fn open_as(server: &Server, paths: &[&str], want: ColumnRequest, more: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let paths: Vec<String> = paths.iter().map(|p| p.to_string()).collect();
     let environment = environment(server, more);
-    open_columns(&paths, want, &|| Client::with(environment.clone(), None))
+    open_columns(&paths, want, false, &|| Client::with(environment.clone(), None))
 }
 
 fn open(server: &Server, path: &str) -> Result<Box<dyn Source>> {
@@ -96,7 +96,7 @@ fn from_disk(bytes: &[u8], want: ColumnRequest) -> Vec<f32> {
     let path = dir.path().join("x");
     std::fs::write(&path, bytes).unwrap();
     let none = || panic!("no address");
-    read(&*open_columns(&[path.to_str().unwrap().into()], want, &none).unwrap()).unwrap()
+    read(&*open_columns(&[path.to_str().unwrap().into()], want, false, &none).unwrap()).unwrap()
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn a_wait_ends_when_it_is_to_stop() {
     let (came, environment) = (stopped.clone(), environment(&server, &[]));
     let stop = Stop::when(move || came.load(Ordering::Relaxed));
     let connect = || Client::with(environment.clone(), Some(stop.clone()));
-    let source = open_columns(&["s3://b/x".into()], ColumnRequest::Any, &connect).unwrap();
+    let source = open_columns(&["s3://b/x".into()], ColumnRequest::Any, false, &connect).unwrap();
     server.faults(|_| Some(Fault::Stall(Duration::from_secs(20))));
     let begin = Instant::now();
     let stopping = std::thread::spawn(move || {
@@ -429,7 +429,7 @@ fn a_wait_ends_when_it_is_to_stop() {
     assert!(matches!(error, Error::Stopped { .. }), "{error}");
     stopping.join().unwrap();
     // So does one for an answer that is not read ahead.
-    let error = open_columns(&["s3://b/x".into()], ColumnRequest::Any, &connect).err().unwrap();
+    let error = open_columns(&["s3://b/x".into()], ColumnRequest::Any, false, &connect).err().unwrap();
     assert!(matches!(error, Error::Stopped { .. }), "{error}");
     drop(source);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());

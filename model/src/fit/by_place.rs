@@ -135,7 +135,7 @@ mod tests {
             ("text", Arc::new(texts)),
         ]);
         let batch = batch.expect("a batch");
-        let options = OpenOptions { column: Some("x".into()), stop: None };
+        let options = OpenOptions { column: Some("x".into()), ..OpenOptions::default() };
         let source = MemorySource::new("rows", batch.schema(), vec![batch], &options).expect("a source");
         let places: Vec<u32> = (0..rows).map(|row| (row * 7 % rows) as u32).collect();
         let names = ["id".to_string(), "text".to_string()];

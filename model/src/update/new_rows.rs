@@ -79,7 +79,7 @@ fn write_vectors(update: &Update<'_>, new: &mut NewRows, lists: &mut Vec<u32>) -
     // Rows of length 1 are no longer numbers of the source's type.
     let narrow = if metric.has_unit_rows() { Element::F32 } else { narrow(rows.dtype()) };
     let element = match snapshot.delta_element() {
-        Some(old) if old == narrow => old,
+        Some(old) if old == narrow || update.diff.new.count() == 0 => old,
         Some(_) => Element::F32,
         None => narrow,
     };

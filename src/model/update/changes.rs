@@ -1,4 +1,5 @@
-//! A table that has only changes: the column [`COLUMN`] says of each row whether it was added, changed or deleted.
+//! A table that has only changes: the column [`COLUMN`] says of each row whether it was added, changed or deleted. Of
+//! deleted rows nothing but the id is read.
 //!
 //! Memory: one bit for each row, and 16 bytes for each deleted row.
 
@@ -23,6 +24,16 @@ pub(super) struct Changes {
     pub(super) rows: Arc<dyn Source>,
     /// The keys of the ids that were deleted, ascending.
     pub(super) deleted: Vec<u128>,
+}
+
+/// Returns the error of rows that were added or changed in a table without vectors.
+pub(super) fn without_vectors(rows: &dyn Source) -> Error {
+    let place = rows.locate(0);
+    Error::job(format!(
+        "{}: row {} was added or changed, and no row of the table has a vector; only deleted rows need none",
+        place.path.display(),
+        place.row
+    ))
 }
 
 impl Changes {
