@@ -27,9 +27,11 @@ pub enum Error {
         what: String,
     },
     /// A file system without enough free space for the run.
-    #[error("{}: the run will need {} there, and {} are free; make space, choose another `run_dir`, or keep fewer \
-             stages (`keep_stages` none)", directory.display(), format_bytes(*needed), format_bytes(*free))]
+    #[error("{}: {} will need {} there, and {} are free; {}", directory.display(), what.name(), format_bytes(*needed),
+            format_bytes(*free), what.way_out())]
     Space {
+        /// What needs the space.
+        what: SpaceUse,
         /// The run directory.
         directory: PathBuf,
         /// The approximate number of bytes that are still to be written when the run takes the most
@@ -71,6 +73,34 @@ pub enum Error {
         #[from]
         error: PictureError,
     },
+}
+
+/// What needs space on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpaceUse {
+    /// The run directory of a map or graph.
+    Run,
+    /// A run whose map becomes a version of a model, and the files of this version.
+    Model,
+    /// The run directory of a transform.
+    Transform,
+}
+
+impl SpaceUse {
+    fn name(self) -> &'static str {
+        match self {
+            SpaceUse::Run | SpaceUse::Transform => "the run",
+            SpaceUse::Model => "the run and the model",
+        }
+    }
+
+    fn way_out(self) -> &'static str {
+        match self {
+            SpaceUse::Run => "make space, choose another `run_dir`, or keep fewer stages (`keep_stages` none)",
+            SpaceUse::Model => "make space, or put the model on another disk",
+            SpaceUse::Transform => "make space, or choose another `run_dir`",
+        }
+    }
 }
 
 impl From<lowland_io::Error> for Error {

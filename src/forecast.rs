@@ -101,6 +101,7 @@ impl<'a> Forecast<'a> {
             let limit = self.machine.limit.as_ref();
             fields.insert("peak".into(), json!(self.plan.peak()));
             fields.insert("disk".into(), json!(self.plan.disk()));
+            fields.insert("model_bytes".into(), json!(self.job.model_bytes(self.plan)));
             fields.insert("disk_needed".into(), json!(self.room.as_ref().map(|room| room.needed)));
             fields.insert("disk_free".into(), json!(self.room.as_ref().map(|room| room.free)));
             fields.insert("limit".into(), json!(limit.map(|l| json!({"bytes": l.bytes, "source": l.source}))));
@@ -236,6 +237,12 @@ impl<'a> Forecast<'a> {
                 text += &format!("; {} are free for {}", format_bytes(room.free), room.directory.display());
             }
             text.push('\n');
+        }
+        if let Some(model) = self.job.model_bytes(plan) {
+            text += &format!(
+                "model      about {}, beside the files of the run until it is complete\n",
+                format_bytes(model)
+            );
         }
         let disk = if self.rates.disk.is_none() { ", without disk time: the disk could not be measured" } else { "" };
         text += &match self.total() {

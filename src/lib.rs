@@ -85,7 +85,7 @@ mod space;
 #[cfg(feature = "cli")]
 pub use cli::command_line;
 pub use embed::{Embed, Embedding, Rows, embed};
-pub use error::{Error, Result};
+pub use error::{Error, Result, SpaceUse};
 pub use evaluate::{Evaluation, open_map};
 pub use invalid_rows::InvalidRows;
 pub use job::{DiskSpace, GraphInput, Job, MapFile, MapTable, RunOptions, check_local, check_output, open, open_with};

@@ -6,7 +6,7 @@
 
 use std::error::Error as _;
 
-use lowland::Error;
+use lowland::{Error, SpaceUse};
 use pyo3::exceptions::{PyException, PyFileExistsError, PyFileNotFoundError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -125,7 +125,7 @@ pub(crate) fn message(error: &Error) -> String {
     use lowland_engine::Error as Engine;
     let mut text = match error {
         Error::Engine(Engine::Config { why, .. }) => why.clone(),
-        Error::Space { directory, needed, free } => format!(
+        Error::Space { what: SpaceUse::Run | SpaceUse::Transform, directory, needed, free } => format!(
             "{}: the run will need {} there, and {} are free; make space, or name a `run_dir` on another disk (without \
              one a run is in the directory that the environment variable TMPDIR names)",
             directory.display(),

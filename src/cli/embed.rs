@@ -230,8 +230,9 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     let mut file = MapFile { path: named.into(), force: wanted.resources.force, ..MapFile::default() };
     // Dropped last, because the copy of a stream must exist while it is read.
     let spool = wanted.open(&mut job, &mut file.table, console)?;
-    if args.model.is_some() {
+    if let Some(model) = &args.model {
         job.check_model()?;
+        job.plan_for_model(model, &file.table.keep);
     }
     report_excluded(&job, console)?;
     let color = color_by(wanted, &job)?;
@@ -242,7 +243,8 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     let plan = options::plan_within_grant(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan()
-    })?;
+    });
+    let plan = plan.map_err(|failure| if args.model.is_some() { without_stages(failure) } else { failure })?;
     options::check_disk(job.config.disk, &plan, spool.as_ref())?;
     console.plan(&plan);
     let column = job.source.as_ref().and_then(|source| source.vector_column());
@@ -492,6 +494,16 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
         }
         (true, true) => Failure::leaving(error, "no stage was finished yet".into()),
         (true, false) => error.into(),
+    }
+}
+
+/// Leaves the advice to keep fewer stages out of the failure of a run whose map becomes a model, which needs them.
+pub(super) fn without_stages(failure: Failure) -> Failure {
+    match failure.error.as_ref() {
+        Error::Engine(error @ lowland_engine::Error::Disk { needed, .. }) => {
+            Failure::usage(format!("--disk: {error}; give --disk {}MiB", needed.div_ceil(1 << 20)))
+        }
+        _ => failure,
     }
 }
 

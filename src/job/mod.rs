@@ -48,7 +48,7 @@ use crate::earlier_map::EarlierMap;
 use crate::evaluate::open_map;
 use crate::invalid_rows::{FilteredGraph, PlacedRows, PreparedSource};
 use crate::machine::Machine;
-use crate::{Error, InvalidRows, Result, space};
+use crate::{Error, InvalidRows, Result, SpaceUse, space};
 
 /// Opens files, directories, globs and addresses as one source (see [`lowland_io::open`]). `column`
 /// says where the vectors are if that is ambiguous (see [`lowland_io::OpenOptions`]).
@@ -87,6 +87,8 @@ pub struct Job {
     pub config: Config,
     /// The run directory, which holds finished stages.
     pub run: RunOptions,
+    /// If the map becomes a version of a model: the columns that the model keeps.
+    pub(crate) kept_in_model: Option<Vec<String>>,
     /// How the source is read, once determined.
     reading: Mutex<Option<Arc<PreparedSource>>>,
     /// The rows of a graph without vectors, once examined, with the state of the graph's file.
@@ -112,6 +114,7 @@ impl Job {
             invalid: None,
             config: Config { memory, ..config },
             run: RunOptions::default(),
+            kept_in_model: None,
             reading: Mutex::new(None),
             of_graph: Mutex::new(None),
         }
@@ -372,13 +375,27 @@ impl Job {
             let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
             stage.disk.saturating_add(output)
         });
-        Some(DiskSpace { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
+        let mut needed = needed.max().unwrap_or(0);
+        if let Some(model) = self.model_bytes(plan) {
+            // The model is made of files of the run, which are removed when it is complete.
+            let kept = plan.stages().last().map_or(0, |stage| stage.disk);
+            needed = needed.max(kept.saturating_add(output).saturating_add(model));
+        }
+        Some(DiskSpace { needed: needed.saturating_sub(there), directory, free })
+    }
+
+    /// Returns the approximate bytes of the model that is made of the map; `None` if none is.
+    pub fn model_bytes(&self, plan: &Plan) -> Option<u64> {
+        let (kept, source) = (self.kept_in_model.as_ref()?, self.source.as_ref()?);
+        // Positions, ids and kept columns are those of a file of the map.
+        Some(lowland_model::fit::base_bytes(plan, source.dtype()).saturating_add(self.output_bytes(plan, kept)))
     }
 
     fn check_room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Result<()> {
         match self.room(plan, output) {
             Some(DiskSpace { directory, needed, free }) if needed > free => {
-                Err(Error::Space { directory, needed, free })
+                let what = if self.kept_in_model.is_some() { SpaceUse::Model } else { SpaceUse::Run };
+                Err(Error::Space { what, directory, needed, free })
             }
             _ => Ok(()),
         }

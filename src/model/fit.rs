@@ -10,7 +10,7 @@ use lowland_engine::{MapSink, Observer, Progress, Report, Stage};
 use lowland_model::ModelOptions;
 use lowland_model::fit::{FittedRun, StoredRun, id_kind};
 use lowland_model::snapshot::Snapshot;
-use lowland_model::store::{Action, ModelDir, ModelLock, Version};
+use lowland_model::store::{Action, ModelDir, ModelLock, RUNS, Version};
 use lowland_model::update::measure;
 
 use super::kept;
@@ -47,6 +47,20 @@ pub struct Fitted {
 }
 
 impl Job {
+    /// Prepares the plan, and the disk space that it needs, of a run whose map becomes the new model `path`, which keeps
+    /// the columns `keep` of each row. [`embed_model`](Job::embed_model) does so itself.
+    pub fn plan_for_model(&mut self, path: &Path, keep: &[String]) {
+        let run = path.join(RUNS).join(FIRST).join(RUN);
+        self.run = RunOptions { restart: self.run.restart, ..RunOptions::kept(run) };
+        self.keep_for_model(keep);
+    }
+
+    /// Keeps the files of which a model is made, which has the columns `keep` of each row.
+    fn keep_for_model(&mut self, keep: &[String]) {
+        self.config.keep_stages = Some(STAGES.to_vec());
+        self.kept_in_model = Some(keep.to_vec());
+    }
+
     /// Checks whether a model can be made of this job.
     ///
     /// # Errors
@@ -99,7 +113,7 @@ impl Job {
         self.check_ids(observer)?;
         let scratch = lock.run(FIRST)?;
         self.run = RunOptions { restart: self.run.restart, ..RunOptions::kept(scratch.join(RUN)) };
-        let report = self.run_for_model(&scratch, file, observer)?;
+        let report = self.run_for_model(&scratch, keep, file, observer)?;
         let version = match lock.published(FIRST)? {
             Some(published) => published.number,
             None => {
@@ -172,16 +186,17 @@ impl Job {
         pool.map_err(|e| Error::job(format!("threads: {e}")))
     }
 
-    /// Runs the stages, and keeps the files that a model is made of. A run that was finished is not repeated: its report
-    /// is kept, because the output that it wrote must not be refused as an existing file.
+    /// Runs the stages, and keeps the files that a model with the columns `keep` is made of. A run that was finished is not
+    /// repeated: its report is kept, because the output that it wrote must not be refused as an existing file.
     pub(super) fn run_for_model(
         &mut self,
         scratch: &Path,
+        keep: &[String],
         file: Option<&MapFile>,
         observer: &dyn Observer,
     ) -> Result<Report> {
         // A plan says which files stay.
-        self.config.keep_stages = Some(STAGES.to_vec());
+        self.keep_for_model(keep);
         let plan = self.plan()?;
         let (path, key) = (scratch.join(REPORT), self.run_key(&plan)?);
         if let Some(kept) = key.as_ref().filter(|_| !self.run.restart).and_then(|key| kept_report(&path, key)) {

@@ -9,6 +9,7 @@
 
 mod by_place;
 mod kept;
+mod size;
 mod vectors;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use lowland_engine::{Config, Plan, Progress};
 use lowland_io::{Loader, LoaderOptions, Shift, Source};
 
 use by_place::columns_by_place;
+pub use size::base_bytes;
 pub(crate) use vectors::narrow;
 
 use crate::diff::{IdKind, KeyFault, KeySorter, RowKey, SortedKeys, each_key, row_hash};

@@ -35,6 +35,7 @@ mod tests;
 pub use collect::Garbage;
 pub use directory::ModelDir;
 pub use lock::ModelLock;
+pub use names::RUNS;
 pub(crate) use names::way_out;
 pub use object::ObjectWriter;
 pub use record::{Action, Counts, ObjectRef, Version};

@@ -10,7 +10,8 @@ pub(super) const CURRENT: &str = "CURRENT";
 pub(super) const VERSIONS: &str = "versions";
 pub(super) const DATA: &str = "data";
 pub(super) const TAGS: &str = "tags";
-pub(super) const RUNS: &str = "runs";
+/// The directory of the scratch of runs.
+pub const RUNS: &str = "runs";
 /// The scratch directory of a run that ended, while it is removed. No run has such a name.
 pub(super) const ENDED: &str = ".ended";
 /// The directories of a model.

@@ -23,7 +23,7 @@ use serde_json::json;
 use super::{TransformJob, TransformPlan, TransformReport};
 use crate::invalid_rows::PlacedRows;
 use crate::job::OpenRun;
-use crate::{Error, Result, space};
+use crate::{Error, Result, SpaceUse, space};
 
 /// The least number of rows of a unit, and the most units.
 const UNIT_ROWS: u64 = 1 << 16;
@@ -243,7 +243,7 @@ impl TransformJob {
         let directory = self.run.dir.clone().unwrap_or_else(std::env::temp_dir);
         let needed = rows.saturating_mul((self.model.options().settings.n_components as u64 + 1) * 4);
         match space::free_space(&directory) {
-            Ok(free) if free < needed => Err(Error::Space { directory, needed, free }),
+            Ok(free) if free < needed => Err(Error::Space { what: SpaceUse::Transform, directory, needed, free }),
             _ => Ok(()),
         }
     }

@@ -85,14 +85,14 @@ impl UpdateJob {
             }
         }
         job.run = RunOptions::kept(scratch.join(RUN));
-        let report = match job.run_for_model(scratch, None::<&MapFile>, observer) {
+        let report = match job.run_for_model(scratch, &options.kept, None::<&MapFile>, observer) {
             // The table is another one than when the run was begun.
             Err(Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Resume { .. }))) => {
                 if let Some(first) = first {
                     before::write(first, id, &before, observer)?;
                 }
                 job.run.restart = true;
-                job.run_for_model(scratch, None::<&MapFile>, observer)?
+                job.run_for_model(scratch, &options.kept, None::<&MapFile>, observer)?
             }
             ran => ran?,
         };
