@@ -93,12 +93,20 @@ pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure
     args.run_dir.as_deref().map_or(Ok(()), check_local)?;
     let machine = Machine::detect();
     let memory = options::budget(args.memory, &machine)?;
-    let model = Arc::new(Model::open_version(&args.model, args.version.as_deref())?);
     let mut run = RunOptions::beside(&args.output);
     if let Some(dir) = &args.run_dir {
         run.dir = Some(dir.clone());
     }
     run.restart = args.restart;
+    let model = Arc::new(match &args.version {
+        None if !args.restart => Model::open_begun(&args.model, run_path(&run))?,
+        version => Model::open_version(&args.model, version.as_deref())?,
+    });
+    if args.version.is_none()
+        && let Some(note) = later_version(&model)?
+    {
+        console.note("earlier-version", note);
+    }
     let opened = open_as(&model, &args.sources, args.input.column.as_deref(), false, run_path(&run), console)?;
     let mut job = lowland::model::TransformJob::new(model, opened.for_run());
     let there = job.source.columns();
@@ -137,6 +145,17 @@ pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure
     console.done(&report, &full, &[("rows", &args.output)]);
     drop((job, opened));
     if args.json { print(&format!("{full}\n")) } else { Ok(()) }
+}
+
+/// Returns a note if a transform goes on on another version than the current one.
+fn later_version(model: &Model) -> Result<Option<String>, Failure> {
+    let current = Model::open(model.path())?.number();
+    Ok((current != model.number()).then(|| {
+        let number = model.number();
+        format!(
+            "goes on on version {number}, on which it began; the current version is {current}: --restart begins there"
+        )
+    }))
 }
 
 /// Opens sources as those of the model were opened: by the given column, else by the model's column if the sources have

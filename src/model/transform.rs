@@ -5,6 +5,7 @@
 //! consecutive rows, whose number depends on the number of rows alone; a finished unit is a file of the run directory, and
 //! the same job uses it again after an interruption.
 //!
+//! - `begun.rs`: the version on which an unfinished transform goes on.
 //! - `planning.rs`: memory, and the rows of a batch.
 //! - `units.rs`: rows placed unit by unit.
 //! - `report.rs`: what a transform will hold, and what it did.
@@ -15,6 +16,7 @@
 //! - The result does not depend on batch size, threads, memory budget and interruptions.
 //! - The output has its name only when it is complete.
 
+mod begun;
 mod planning;
 mod report;
 mod units;

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::begun::{self, OBJECTS};
 use super::{TransformJob, TransformPlan, TransformReport};
 use crate::invalid_rows::PlacedRows;
 use crate::job::OpenRun;
@@ -40,6 +41,9 @@ const OUTSIDE: f64 = 0.1;
 struct UnitData {
     rows: u64,
     outliers: u64,
+    /// The number of the model's version, for messages.
+    #[serde(default)]
+    version: u64,
 }
 
 impl TransformJob {
@@ -57,7 +61,8 @@ impl TransformJob {
         self.model.check(&role::FOR_TRANSFORM, observer)?;
         // Only a source that can be recognised again is worth resuming.
         let resumable = self.source.id()?.is_lasting();
-        let run = OpenRun::open(&self.run, self.identity(&placed)?, self.source.fingerprints()?, resumable)?;
+        let run = OpenRun::open(&self.run, self.identity(&placed)?, self.source.fingerprints()?, resumable);
+        let run = run.map_err(|error| self.model.of_other_version(error))?;
         let result = self.place_in(&run, &plan, &placed, put, notes, observer);
         run.end(&self.run, false, result)
     }
@@ -184,7 +189,7 @@ impl TransformJob {
         let stamp = out.finish()?;
         // The rows must be those that the job began with, because a later process uses them.
         work.check_source_unchanged(vectors.as_ref())?;
-        let data = UnitData { rows, outliers };
+        let data = UnitData { rows, outliers, version: self.model.number() };
         work.record_unit(&unit_name(first), vec![(file, stamp)], &data)?;
         Ok(data)
     }
@@ -223,10 +228,8 @@ impl TransformJob {
     /// Returns what determines the placed rows, beside the source's files: the identity of the run.
     fn identity(&self, placed: &PlacedRows) -> Result<serde_json::Value> {
         let version = self.model.version();
-        let objects: serde_json::Map<String, serde_json::Value> =
-            version.objects.iter().map(|(role, object)| (role.clone(), json!(object.name))).collect();
         let mut identity = json!({
-            "transform": objects,
+            OBJECTS: begun::objects(version),
             "options": version.options,
             "column": self.source.vector_column(),
         });

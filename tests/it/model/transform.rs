@@ -175,6 +175,36 @@ fn a_killed_transform_resumes_to_the_same_bytes() {
     assert!(place.bytes("p.npy") == place.bytes("whole.npy"), "another map");
 }
 
+#[test]
+fn a_killed_transform_goes_on_on_the_version_on_which_it_began() {
+    let (place, table) = super::fitted(0..600);
+    place.wide_vectors("new.npy", 150_000, super::DIM, lowland_datasets::OutputDtype::F32);
+    place.ok("transform --model m new.npy -o whole.npy --quiet");
+    let arguments = "transform --model m new.npy -o p.npy";
+    let (mut child, mut stderr) = start(&place, arguments);
+    wait_for(&mut stderr, |event| event["event"] == "unit" && event["stage"] == "place");
+    child.kill().expect("killed");
+    child.wait().expect("an end");
+    super::update(&place, &table.and(Table::of(600..640)), "--run-id second");
+    super::copy(&place.path("p.npy.run"), &place.path("kept.run"));
+    // Another version that is asked for is not mixed with it.
+    let other = format!("{arguments} --version 2");
+    place.run(&other).refused(&other, &["p.npy.run", "version 1", "version 2", "--restart", "--run-dir"]);
+    let told = place.ok(&format!("{arguments} --json"));
+    let report = super::json(&told);
+    assert_eq!(report["model_version"], 1, "{report}");
+    assert!(report["reused_rows"].as_u64().is_some_and(|rows| rows > 0), "{report}");
+    assert!(told.stderr.contains("version 1") && told.stderr.contains("the current version is 2"), "{}", told.stderr);
+    assert!(place.bytes("p.npy") == place.bytes("whole.npy"), "another map");
+    // The version is gone.
+    std::fs::remove_file(place.path("p.npy")).expect("removed");
+    std::fs::rename(place.path("kept.run"), place.path("p.npy.run")).expect("moved");
+    place.ok("gc m --keep 1 --quiet");
+    place.run(arguments).refused(arguments, &["p.npy.run", "version 1", "m does not have", "--restart", "version 2"]);
+    let report = super::json(&place.ok(&format!("{arguments} --restart --json --quiet")));
+    assert_eq!((report["model_version"].as_u64(), report["reused_rows"].as_u64()), (Some(2), Some(0)));
+}
+
 /// Many lists, so that a row is compared with a part of the rows only.
 #[test]
 fn rows_find_their_neighbours_among_many_lists() {
