@@ -46,10 +46,12 @@ pub enum Error {
         data_type: arrow::datatypes::DataType,
     },
     /// A path that is not a model.
-    #[error("{}: not a model of lowland{}", path.display(), if *begun { ": its creation was interrupted; run the command that created it again" } else { "; give a directory that `embed` wrote as a model" })]
+    #[error("{}: {why}; {}", path.display(), if *begun { "run the command that created it again" } else { "give a directory that `embed` wrote as a model" })]
     NotAModel {
         /// The path.
         path: PathBuf,
+        /// What is there instead, or that nothing is.
+        why: &'static str,
         /// Whether the creation of a model began there.
         begun: bool,
     },
@@ -98,7 +100,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A version that the model does not have.
-    #[error("{}: no version {name}; it has {}", path.display(), list(known))]
+    #[error("{}: {}", path.display(), no_version(name, known))]
     NoVersion {
         /// The model.
         path: PathBuf,
@@ -135,6 +137,19 @@ impl Error {
     /// Returns the error of a damaged file.
     pub(crate) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.into(), what: what.into() }
+    }
+}
+
+/// Returns the text of the error that there is no version of a name.
+fn no_version(name: &str, known: &[String]) -> String {
+    const AGAIN: &str = "the `embed` that began it goes on when it is run again";
+    match (name.trim_start_matches('@'), known) {
+        ("current", []) => format!("nothing was published in this model yet; {AGAIN}"),
+        ("current", known) => format!(
+            "none of its versions is current, of {}; {AGAIN}, and a rollback to a version makes it current",
+            list(known)
+        ),
+        (_, known) => format!("no version {name}; it has {}", list(known)),
     }
 }
 

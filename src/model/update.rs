@@ -216,17 +216,7 @@ impl UpdateJob {
     }
 
     fn current(&self, dir: &ModelDir) -> Result<Version> {
-        let Some(number) = dir.current()? else {
-            if dir.versions()?.len() > 1 {
-                // The error that says so.
-                dir.resolve("current")?;
-            }
-            return Err(Error::job(format!(
-                "{}: nothing was published in this model yet; the `embed` that began it goes on when it is run again",
-                dir.path().display()
-            )));
-        };
-        Ok(dir.version(number)?)
+        Ok(dir.version(dir.resolve("current")?)?)
     }
 
     /// Checks the table against the model, and returns the column of the ids.

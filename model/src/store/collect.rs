@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use super::directory::entries;
 use super::lock::remove_if_there;
-use super::names::{DATA, ENDED, RUNS, TAGS, VERSIONS};
+use super::names::{CURRENT, DATA, ENDED, RUNS, TAGS, VERSIONS};
 use super::{ModelDir, ModelLock};
-use crate::Result;
+use crate::{Error, Result};
 
 /// What a collection removed, or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,8 +47,19 @@ impl ModelDir {
     fn unneeded(&self, keep: &dyn Fn(u64) -> bool) -> Result<Unneeded> {
         let (numbers, current) = (self.versions()?, self.current()?);
         let newest = numbers.last().copied();
-        if current.is_none() && newest.is_some() {
-            return Err(self.no_current());
+        match current {
+            None if newest.is_some() => return Err(self.no_current()),
+            Some(number) if !numbers.contains(&number) => return Err(self.no_record(number, CURRENT)),
+            // Older versions may be the way out of a current one whose files are missing.
+            Some(number) => {
+                if let Some(lost) = self.version(number)?.objects.values().find(|object| !self.has(object)) {
+                    return Err(Error::damaged(
+                        self.object_path(lost),
+                        format!("missing, or not {} bytes long, and the current version {number} needs it", lost.bytes),
+                    ));
+                }
+            }
+            None => {}
         }
         let (kept, removed): (Vec<u64>, Vec<u64>) =
             numbers.into_iter().partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
@@ -102,7 +113,8 @@ impl ModelLock<'_> {
     ///
     /// # Errors
     /// [`crate::Error::Damaged`] if the record of a version that stays cannot be read, because its objects are unknown then,
-    /// or if `CURRENT` is damaged or missing, because the version that readers take is unknown then: nothing is removed.
+    /// if `CURRENT` is damaged or missing, because the version that readers take is unknown then, or if that version lacks
+    /// its record or an object, because an older version may be the way out: nothing is removed.
     pub fn collect(&self, keep: &dyn Fn(u64) -> bool) -> Result<Garbage> {
         let model = self.model;
         let Unneeded { garbage, files } = model.unneeded(keep)?;

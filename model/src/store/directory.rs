@@ -67,11 +67,21 @@ impl ModelDir {
     pub fn open(path: &Path) -> Result<ModelDir> {
         let marker = path.join(MODEL);
         let Some(bytes) = read_if_there(&marker)? else {
+            if path.join(VERSIONS).is_dir() && path.join(CURRENT).is_file() {
+                return Err(Error::damaged(marker, "missing"));
+            }
             let begun = path.join(format!("{MODEL}{}", lowland_io::PART)).exists();
-            return Err(Error::NotAModel { path: path.into(), begun });
+            let why = match std::fs::metadata(path) {
+                Ok(found) if !found.is_dir() => "a file, and not a model of lowland",
+                Ok(_) if begun => "not a model of lowland: its creation was interrupted",
+                Ok(_) => "not a model of lowland: it has no model.json",
+                Err(_) => "no such directory",
+            };
+            return Err(Error::NotAModel { path: path.into(), why, begun });
         };
         if !bytes.starts_with(b"{\n  \"lowland\": \"") && !is_sealed(&bytes) {
-            return Err(Error::NotAModel { path: path.into(), begun: false });
+            let why = "not a model of lowland: its model.json is another program's";
+            return Err(Error::NotAModel { path: path.into(), why, begun: false });
         }
         check_seal(&bytes).map_err(|what| Error::damaged(&marker, what))?;
         #[derive(Deserialize)]
@@ -142,10 +152,13 @@ impl ModelDir {
     /// Returns the number of the version that `name` names: "41", "@41", a tag, or "current".
     ///
     /// # Errors
-    /// [`Error::NoVersion`] if there is none; [`Error::Damaged`] if the file of the tag is.
+    /// [`Error::NoVersion`] if there is none; [`Error::Damaged`] if `CURRENT` or the file of the tag is, or if the record
+    /// that it names is missing.
     pub fn resolve(&self, name: &str) -> Result<u64> {
         let plain = name.strip_prefix('@').unwrap_or(name);
+        let mut named_by = None;
         let number = if plain == "current" {
+            named_by = Some(CURRENT.to_string());
             let current = self.current()?;
             if current.is_none() && self.versions()?.len() > 1 {
                 return Err(self.no_current());
@@ -154,13 +167,15 @@ impl ModelDir {
         } else if let Ok(number) = plain.parse() {
             Some(number)
         } else if names::check_tag(plain).is_ok() {
+            named_by = Some(format!("the tag {plain}"));
             pointer::read(&self.tag_path(plain))?
         } else {
             None
         };
-        match number.filter(|&number| self.record_path(number).exists()) {
-            Some(number) => Ok(number),
-            None => Err(self.no_version(name)?),
+        match (number, named_by) {
+            (Some(number), _) if self.record_path(number).exists() => Ok(number),
+            (Some(number), Some(by)) => Err(self.no_record(number, &by)),
+            _ => Err(self.no_version(name)?),
         }
     }
 
@@ -243,6 +258,11 @@ impl ModelDir {
     /// Returns the error that `CURRENT` is missing, though there are versions.
     pub(super) fn no_current(&self) -> Error {
         Error::damaged(self.path.join(CURRENT), "missing, though there are versions")
+    }
+
+    /// Returns the error that the record of a version is missing, though `by` names it.
+    pub(super) fn no_record(&self, number: u64, by: &str) -> Error {
+        Error::damaged(self.record_path(number), format!("missing, though {by} names it"))
     }
 
     /// Returns the error that the model has no version of this name.

@@ -498,6 +498,23 @@ fn nothing_is_collected_if_the_current_version_is_unknown() {
         assert!(files(dir.path()) == before, "{damaged:?}");
     }
     lock.set_current(1).unwrap();
+    // The current version lacks an object, or its record.
+    let version = model.version(1).unwrap();
+    for path in [model.object_path(&version.objects["own"]), dir.path().join("versions/000001.json")] {
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let before = files(dir.path());
+        for error in [lock.collect(&|_| false).unwrap_err(), model.garbage(&|_| false).unwrap_err()] {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let text = error.to_string();
+            assert!(
+                matches!(error, Error::Damaged { .. }) && text.contains(name) && text.contains("rollback"),
+                "{text}"
+            );
+        }
+        assert!(files(dir.path()) == before);
+        std::fs::write(&path, bytes).unwrap();
+    }
     assert_eq!(lock.collect(&|_| false).unwrap().versions, [2]);
 }
 
