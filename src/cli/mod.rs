@@ -23,7 +23,7 @@ mod update;
 
 use std::io::Write;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lowland::{Error, Method};
 
@@ -80,12 +80,22 @@ enum Command {
 /// Runs the command line `args`, whose first is the program's name, and returns the exit code.
 /// Listens to SIGINT and SIGTERM of the process from then on.
 pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>) -> u8 {
-    let matches = command().long_version(version()).try_get_matches_from(args);
+    let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+    let matches = command().long_version(version()).try_get_matches_from(&args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(told) if method_of(&told).is_some() => {
             let method = method_of(&told).map_or("", Method::name);
             eprintln_line(&format!("error: '{method}' is a method, not a command: lowland embed --method {method} …"));
+            return told.exit_code() as u8;
+        }
+        Err(told) if told.kind() == ErrorKind::InvalidUtf8 => {
+            let wrong: Vec<String> =
+                args.iter().filter(|arg| arg.to_str().is_none()).map(|arg| format!("{arg:?}")).collect();
+            eprintln_line(&format!(
+                "error: not UTF-8: {}; rename what has this name, or give another",
+                wrong.join(", ")
+            ));
             return told.exit_code() as u8;
         }
         Err(told) => {

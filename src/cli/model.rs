@@ -196,11 +196,12 @@ pub(super) struct RollbackArgs {
 pub(super) fn rollback(args: &RollbackArgs, console: &Console) -> Result<(), Failure> {
     let mut history = History::open(&args.model)?;
     history.wait = !args.no_wait;
-    let number = history.rollback(&args.to, console)?;
+    let to = history.number(&args.to)?;
+    let number = history.rollback(&to.to_string(), console)?;
     if args.json {
-        return print(&format!("{}\n", json!({"version": number, "to": args.to})));
+        return print(&format!("{}\n", json!({"version": number, "to": to})));
     }
-    console.note("rolled-back", format!("version {number} has the content of {} and is current", args.to));
+    console.note("rolled-back", format!("version {number} has the content of version {to} and is current"));
     Ok(())
 }
 
@@ -276,6 +277,9 @@ pub(super) struct TagArgs {
     /// Fail at once if another process is changing the model
     #[arg(long)]
     no_wait: bool,
+    /// Write one JSON object; without the tag, its version is null
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }
@@ -283,12 +287,19 @@ pub(super) struct TagArgs {
 pub(super) fn tag(args: &TagArgs, console: &Console) -> Result<(), Failure> {
     let mut history = History::open(&args.model)?;
     history.wait = !args.no_wait;
+    let tagged = |version: Option<u64>| print(&format!("{}\n", json!({"tag": args.name, "version": version})));
     if args.delete {
         history.untag(&args.name, console)?;
+        if args.json {
+            return tagged(None);
+        }
         console.note("untagged", format!("the tag {} is removed", args.name));
         return Ok(());
     }
     let number = history.tag(&args.name, args.version.as_deref(), console)?;
+    if args.json {
+        return tagged(Some(number));
+    }
     console.note("tagged", format!("version {number} has the tag {}", args.name));
     Ok(())
 }
@@ -351,6 +362,9 @@ pub(super) struct ExportArgs {
     /// than three]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     coordinates: Option<String>,
+    /// Write the report as one JSON object to standard output
+    #[arg(long, help_heading = "Output")]
+    json: bool,
     /// Replace the output if it exists
     #[arg(long, help_heading = "Output")]
     force: bool,
@@ -368,9 +382,13 @@ pub(super) fn export(args: &ExportArgs, console: &Console) -> Result<(), Failure
     }
     let job = ExportJob { model: Model::open_version(&args.model, args.version.as_deref())? };
     let report = job.write(&file, console)?;
-    let full = serde_json::to_value(&report).unwrap_or_default();
+    let mut full = serde_json::to_value(&report).unwrap_or_default();
+    if let Some(fields) = full.as_object_mut() {
+        fields.insert("model".into(), json!(args.model.to_string_lossy()));
+        fields.insert("output".into(), json!(args.output.to_string_lossy()));
+    }
     console.done(&report, &full, &[("table", &args.output)]);
-    Ok(())
+    if args.json { print(&format!("{full}\n")) } else { Ok(()) }
 }
 
 #[cfg(test)]

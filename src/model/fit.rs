@@ -14,6 +14,7 @@ use lowland_model::store::{Action, ModelDir, ModelLock, RUNS, Version};
 use lowland_model::update::measure;
 
 use super::kept;
+use super::open::check_path;
 use crate::earlier_map::first_repeat;
 use crate::job::{RunOptions, look_at_columns};
 use crate::{Error, Job, MapFile, Result};
@@ -95,6 +96,7 @@ impl Job {
         observer: &dyn Observer,
     ) -> Result<Fitted> {
         self.check_model()?;
+        check_path(path)?;
         self.check_kept(keep, observer)?;
         let model = match ModelDir::open(path) {
             // Published, but stopped before the run directory was removed.

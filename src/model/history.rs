@@ -156,6 +156,14 @@ impl History {
         Ok(self.dir.versions()?.into_iter().map(kept).collect())
     }
 
+    /// Returns the number of the version that `name` names: a number, with or without @ before it, a tag, or `current`.
+    ///
+    /// # Errors
+    /// If there is no such version.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        Ok(self.dir.resolve(name)?)
+    }
+
     /// Returns the names of the runs that have begun and whose version is not complete, or whose files are still there.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{ModelDir, Version};
 
 use super::TransformJob;
-use crate::{Result, check_local};
+use crate::{Error, Result, check_local};
 
 /// A stored map at one of its versions, opened for reading. Its files stay readable for as long as this exists,
 /// whatever is published meanwhile; only the removal of old versions could delete them.
@@ -149,10 +149,24 @@ pub(super) fn check_objects(
 /// Opens a model's directory.
 ///
 /// # Errors
-/// Those of [`ModelDir::open`], and of an address of an object store.
+/// Those of [`ModelDir::open`], and those of [`check_path`].
 pub(super) fn open_dir(path: &Path) -> Result<ModelDir> {
-    check_local(path)?;
+    check_path(path)?;
     Ok(ModelDir::open(path)?)
+}
+
+/// Refuses paths where no model can be.
+///
+/// # Errors
+/// If the path is an address of an object store, or is not UTF-8: a refit names its first positions by a path in JSON.
+pub(super) fn check_path(path: &Path) -> Result<()> {
+    check_local(path)?;
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => {
+            Err(Error::job(format!("{path:?}: the path of a model must be UTF-8; give the directory another name")))
+        }
+    }
 }
 
 /// Returns whether a path is that of a model's directory or in it, so that an output there would disturb the model.

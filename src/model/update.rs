@@ -435,9 +435,10 @@ impl UpdateJob {
         match diff {
             Err(ModelError::RepeatedIds { rows, count }) => Err(self.repeated(table, id, &rows, count)?),
             Err(ModelError::KeptAndDeleted { row }) => {
-                let place = table.locate(row);
+                let (place, value) = (table.locate(row), changes::id_of(table.as_ref(), id, row)?);
                 Err(Error::job(format!(
-                    "{}: row {} has an id that another row deletes; an id is either deleted, or added or changed",
+                    "{}: row {}: the id \"{value}\" in column \"{id}\" is deleted by another row; an id is either deleted, \
+                     or added or changed",
                     place.path.display(),
                     place.row
                 )))
@@ -450,9 +451,7 @@ impl UpdateJob {
     fn repeated(&self, table: &Arc<dyn Source>, id: &str, rows: &[[u64; 2]], count: u64) -> Result<Error> {
         let mut named = Vec::new();
         for &[first, second] in rows {
-            let batch = table.read_columns(&[id.to_string()], second, 1)?;
-            let value = crate::plot::texts(batch.column(0)).map_err(Error::job)?;
-            let value = value.iter().flatten().next().unwrap_or_default().to_string();
+            let value = changes::id_of(table.as_ref(), id, second)?;
             let (first, second) = (table.locate(first), table.locate(second));
             named.push(format!("\"{value}\" (rows {} and {} of {})", first.row, second.row, second.path.display()));
         }
@@ -583,12 +582,15 @@ fn is_own_name(run_id: &str) -> bool {
 }
 
 fn width_error(table: usize, model: usize) -> Error {
-    Error::job(format!("the table's vectors have {table} components, and the model's have {model}"))
+    Error::job(format!(
+        "the table's vectors have {table} components, and the model's have {model}; give vectors that were made in the same \
+         way, or make a new model of these by `embed`"
+    ))
 }
 
 fn kind_error(id: &str, table: IdKind, model: IdKind) -> Error {
     Error::job(format!(
-        "column \"{id}\" holds {}, and the model's ids are {}: ids of different types are never equal",
+        "column \"{id}\" holds {}, and the model's ids are {}: ids of different types are never equal; cast the column",
         table.name(),
         model.name()
     ))

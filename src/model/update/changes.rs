@@ -26,6 +26,13 @@ pub(super) struct Changes {
     pub(super) deleted: Vec<u128>,
 }
 
+/// Returns the id of a row as text.
+pub(super) fn id_of(table: &dyn Source, id: &str, row: u64) -> Result<String> {
+    let batch = table.read_columns(&[id.to_string()], row, 1)?;
+    let values = texts(batch.column(0)).map_err(Error::job)?;
+    Ok(values.iter().flatten().next().unwrap_or_default().to_string())
+}
+
 /// Returns the error of rows that were added or changed in a table without vectors.
 pub(super) fn without_vectors(rows: &dyn Source) -> Error {
     let place = rows.locate(0);

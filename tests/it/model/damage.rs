@@ -251,3 +251,50 @@ fn readers_are_not_disturbed_by_an_update() {
     assert_eq!((model.number(), model.snapshot().position(7)), (2, &position[..]));
     assert_eq!(lowland::model::Model::open(place.path("m")).expect("a model").number(), 3);
 }
+
+#[test]
+fn what_is_missing_of_a_model_is_named() {
+    let (place, table) = two();
+    table.write(&place, "t.arrow");
+    std::fs::create_dir(place.path("empty")).expect("a directory");
+    let commands = |model: &str| {
+        [
+            format!("gc {model} --keep 1"),
+            format!("verify {model}"),
+            format!("export {model} -o e.arrow --force"),
+            format!("update {model} --source t.arrow --run-id a"),
+            format!("transform --model {model} t.arrow -o p.arrow --force"),
+        ]
+    };
+    for arguments in commands("nowhere") {
+        place.run(&arguments).refused(&arguments, &["nowhere", "no such directory"]);
+    }
+    for arguments in commands("empty") {
+        place.run(&arguments).refused(&arguments, &["empty", "no model.json"]);
+    }
+    assert!(files(&place.path("empty")).is_empty());
+    // One file after another is missing; the first version alone needs some of them.
+    let positions = objects(&place.path("m"), 2)["positions"]["name"].as_str().expect("a name").to_string();
+    for name in ["model.json", "versions/000002.json", "CURRENT", &format!("data/{positions}")] {
+        let path = place.path("m").join(name);
+        let bytes = std::fs::read(&path).expect("a file");
+        std::fs::remove_file(&path).expect("removed");
+        let before = files(&place.path("m"));
+        for arguments in commands("m") {
+            let told = place.run(&arguments);
+            assert_eq!(told.code, 1, "{name}: {arguments}: {}", told.stderr);
+            let text = format!("{}{}", told.stdout, told.stderr);
+            for word in [name, "missing"] {
+                assert!(text.contains(word), "{name}: {arguments}: no {word} in {text}");
+            }
+            let ways = ["restore", "rollback"];
+            assert!(ways.iter().any(|way| told.stderr.contains(way)), "{name}: {arguments}: {}", told.stderr);
+        }
+        let (mut before, mut after) = (before, files(&place.path("m")));
+        before.remove("LOCK");
+        after.remove("LOCK");
+        assert!(before == after, "{name}: nothing is removed");
+        std::fs::write(&path, bytes).expect("written");
+    }
+    place.ok("verify m --quiet");
+}

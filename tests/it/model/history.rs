@@ -141,3 +141,17 @@ fn a_version_is_a_table_for_others() {
     place.ok("export m -o again.parquet --quiet");
     assert!(place.bytes("again.parquet") == place.bytes("map.parquet"));
 }
+
+#[test]
+fn commands_that_change_a_model_tell_what_they_did_as_json() {
+    let (place, _) = three();
+    let told = |arguments: &str| json(&place.ok(&format!("{arguments} --json --quiet")));
+    assert_eq!(told("tag m good @2"), serde_json::json!({"tag": "good", "version": 2}));
+    assert_eq!(told("rollback m --to good"), serde_json::json!({"version": 4, "to": 2}));
+    assert_eq!(told("tag m good --delete"), serde_json::json!({"tag": "good", "version": null}));
+    let report = told("export m -o e.arrow");
+    let expected = (Some(4), Some(620), Some("m"), Some("e.arrow"));
+    let [version, rows] = ["version", "rows"].map(|name| report[name].as_u64());
+    let [model, output] = ["model", "output"].map(|name| report[name].as_str());
+    assert_eq!((version, rows, model, output), expected, "{report}");
+}

@@ -166,3 +166,41 @@ fn a_model_is_not_made_twice_nor_from_what_cannot_be_one() {
     place.ok("embed t.arrow --model plain --n-epochs 5 --threads 2 --quiet");
     place.refused("update plain --source t.arrow", &["--id"]);
 }
+
+#[test]
+fn an_id_that_is_kept_and_deleted_is_named() {
+    let (place, _) = fitted(0..600);
+    let (kept, gone) = (Table::of(5..6), Table::of(5..7));
+    Table::write_changes(&place, "c.arrow", &[(gone, "deleted"), (kept, "changed")]);
+    check_refused(&place, "--source c.arrow --changes", &["c.arrow: row 2", &format!("\"{}\"", id_of(5)), "\"id\""]);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_text_are_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let (place, _) = fitted(0..600);
+    let wrong = std::ffi::OsStr::from_bytes(b"w\xffng");
+    let run = |before: &str, after: &str| {
+        let mut command = place.command(before);
+        command.arg(wrong).args(after.split_whitespace());
+        crate::harness::answer(command)
+    };
+    for (before, after) in [
+        ("embed", "--model new"),
+        ("tag m", ""),
+        ("update m --source t.arrow --run-id", ""),
+        ("embed t.arrow --id id --n-epochs 5 --model", ""),
+        ("update", "--source t.arrow"),
+        ("transform t.arrow -o p.arrow --model", ""),
+        ("versions", ""),
+        ("gc --keep 1", ""),
+        ("export -o e.arrow", ""),
+    ] {
+        let told = run(before, after);
+        assert_eq!(told.code, 2, "{before}: {}", told.stderr);
+        assert!(told.stderr.contains("\"w\\xFFng\"") && told.stderr.contains("UTF-8"), "{before}: {}", told.stderr);
+        assert!(!told.stderr.contains("panicked"), "{before}: {}", told.stderr);
+    }
+    assert!(!place.path("new").exists());
+}
