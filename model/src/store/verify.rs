@@ -119,7 +119,8 @@ impl ModelDir {
     fn check_pointer(&self, path: &Path) -> Result<()> {
         match pointer::read(path)? {
             Some(number) if !self.record_path(number).exists() => {
-                Err(Error::damaged(path, format!("it names version {number}, which is missing")))
+                let record = format!("{VERSIONS}/{}.json", names::digits(number));
+                Err(Error::damaged(path, format!("it names version {number}, whose record {record} is missing")))
             }
             // With one version, the first publication may have been interrupted before this file.
             None if path.ends_with(CURRENT) && self.versions()?.len() > 1 => Err(self.no_current()),
