@@ -238,7 +238,11 @@ pub(super) fn open_first(
             Err(error) if error.is_system() || error.is_cancelled() => break,
             _ => {}
         }
-        opened = open(column, lacks);
+        let next = open(column, lacks);
+        // A table without vectors is better than none.
+        if opened.is_err() || next.is_ok() {
+            opened = next;
+        }
     }
     let source = opened.map_err(|error| match &spool {
         Some(spool) => spool.name_stream(error),
