@@ -72,10 +72,10 @@ impl ModelDir {
             }
             let begun = path.join(format!("{MODEL}{}", lowland_io::PART)).exists();
             let why = match std::fs::metadata(path) {
-                Ok(found) if !found.is_dir() => "a file, and not a model of lowland",
+                Ok(found) if !found.is_dir() => "not a model of lowland: it is a file",
                 Ok(_) if begun => "not a model of lowland: its creation was interrupted",
                 Ok(_) => "not a model of lowland: it has no model.json",
-                Err(_) => "no such directory",
+                Err(_) => "not a model of lowland: no such directory",
             };
             return Err(Error::NotAModel { path: path.into(), why, begun });
         };
