@@ -180,16 +180,9 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
         Outcome::Published => Ok(0),
         Outcome::Unchanged | Outcome::AlreadyPublished => Ok(args.no_change_exit_code.unwrap_or(0)),
         Outcome::Refused => {
-            let failed: Vec<String> =
-                report.gates.iter().filter(|gate| !gate.passed).map(ToString::to_string).collect();
             let version = report.version.map_or_else(String::new, |version| format!("version {version} "));
             let path = args.model.display();
-            let failed = match (failed.is_empty(), report.why.is_empty()) {
-                (false, _) => failed.join(", "),
-                (true, true) => "a gate of an earlier attempt refused it".into(),
-                (true, false) => format!("a gate refused it, and {}", report.why),
-            };
-            let what = format!("{version}is kept, but readers do not take it: {failed}");
+            let what = format!("{version}is kept, but readers do not take it: {}", report.refusal());
             let way = report.version.map_or_else(String::new, |version| {
                 format!("; lowland rollback {path} --to {version} accepts it nevertheless")
             });

@@ -1,5 +1,6 @@
 //! The nightly job: a model and the current table become the next version of the model.
 //!
+//! - `again.rs`: a run whose version a gate refused, begun again.
 //! - `before.rs`: the positions from which a refit begins.
 //! - `changes.rs`: a table that has only changes.
 //! - `gate.rs`: conditions that a version must meet to become current.
@@ -13,6 +14,7 @@
 //! - The current version changes by one rename, after everything that the new version names is durable.
 //! - A run of an update that was published is not repeated; one that was begun goes on.
 
+mod again;
 mod before;
 mod changes;
 mod gate;
@@ -83,6 +85,16 @@ pub struct UpdateJob {
     pub threads: Option<usize>,
     /// A file for the figures of the update, in the text format of Prometheus; replaced by rename.
     pub metrics_file: Option<PathBuf>,
+}
+
+/// What comes after the current version.
+enum Next {
+    /// Nothing: the table has the rows of the current version.
+    None,
+    /// The version that a gate refused to an earlier attempt of this run.
+    Refused,
+    /// A version whose objects are complete.
+    Made(Box<Version>),
 }
 
 /// The share of the memory for the keys of the table while they are sorted.
@@ -157,53 +169,51 @@ impl UpdateJob {
         };
         // A name of lowland's own belongs to a version that is still to come.
         let before = if self.run_id.is_some() { lock.published(&run_id)? } else { None };
-        if let Some(before) = before {
-            report.version = Some(before.number);
-            report.parent = before.parent.unwrap_or(report.parent);
-            report.counts = before.counts;
-            report.measures = serde_json::from_value(before.measures.clone()).ok();
-            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
-            // A refused version that somebody has accepted since is the current one.
-            let accepted = before.accepted || version.objects == before.objects;
-            report.outcome = match accepted {
-                true => Outcome::AlreadyPublished,
-                false => Outcome::Refused,
-            };
-            // The gates of today may let it pass, but not after another version became current.
-            let is_next = before.parent == Some(version.number);
-            if !accepted && !is_next {
-                report.why = format!("version {} became current since; give the run another name", version.number);
+        let refused = match before {
+            Some(before) if before.accepted || again::was_accepted(&dir, &before)? => {
+                report.version = Some(before.number);
+                report.parent = before.parent.unwrap_or(report.parent);
+                report.counts = before.counts;
+                report.measures = serde_json::from_value(before.measures).ok();
+                report.gates = self.judge(&report);
+                report.outcome = Outcome::AlreadyPublished;
+                lock.end_run(&run_id)?;
+                return self.end(report, started);
             }
-            if !accepted && is_next && !self.gates.is_empty() && report.gates.iter().all(|gate| gate.passed) {
-                let again =
-                    Version { accepted: true, parent: Some(version.number), created: lowland_io::now(), ..before };
-                report.parent = version.number;
-                report.version = Some(lock.publish(again, true)?);
-                report.outcome = Outcome::Published;
-            }
-            lock.end_run(&run_id)?;
-            return self.end(report, started);
-        }
+            before => before,
+        };
         let scratch = lock.run(&run_id)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build();
         let pool = pool.map_err(|e| Error::job(format!("threads: {e}")))?;
-        let done = pool.install(|| self.next_version(&lock, &version, &options, &id, &scratch, &mut report, observer));
-        if let Some(next) = done? {
-            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
-            let accepted = report.gates.iter().all(|gate| gate.passed);
-            let next = Version {
-                run_id: Some(run_id.clone()),
-                parent: Some(version.number),
-                accepted,
-                counts: report.counts,
-                measures: serde_json::to_value(report.measures).unwrap_or_default(),
-                ..next
-            };
-            report.version = Some(lock.publish(next, accepted)?);
-            report.outcome = if accepted { Outcome::Published } else { Outcome::Refused };
+        let done = pool.install(|| {
+            self.next_version(&lock, &version, refused.as_ref(), &options, &id, &scratch, &mut report, observer)
+        });
+        match (done?, refused) {
+            (Next::None, _) => {}
+            (Next::Refused, Some(refused)) => self.judge_again(&lock, &version, refused, &mut report)?,
+            (Next::Refused, None) => {}
+            (Next::Made(next), _) => {
+                report.gates = self.judge(&report);
+                let accepted = report.gates.iter().all(|gate| gate.passed);
+                let next = Version {
+                    run_id: Some(run_id.clone()),
+                    parent: Some(version.number),
+                    accepted,
+                    counts: report.counts,
+                    measures: serde_json::to_value(report.measures).unwrap_or_default(),
+                    ..*next
+                };
+                report.version = Some(lock.publish(next, accepted)?);
+                report.outcome = if accepted { Outcome::Published } else { Outcome::Refused };
+            }
         }
         lock.end_run(&run_id)?;
         self.end(report, started)
+    }
+
+    /// Compares the measures of a version with the gates.
+    fn judge(&self, report: &UpdateReport) -> Vec<GateResult> {
+        self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect()
     }
 
     fn end(&self, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
@@ -279,18 +289,20 @@ impl UpdateJob {
         kept::check_table(self.source.as_ref(), snapshot.kept_schema(), self.mode == UpdateMode::Refit)
     }
 
-    /// Computes the next version; `None` if nothing changed. Fills the counts, the mode and the measures of `report`.
+    /// Computes the next version, unless the version `refused`, which a gate refused to an earlier attempt of this run, is
+    /// of the same table. Fills the counts, the mode and the measures of `report`.
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn next_version(
         &self,
         lock: &ModelLock<'_>,
         version: &Version,
+        refused: Option<&Version>,
         options: &ModelOptions,
         id: &str,
         scratch: &std::path::Path,
         report: &mut UpdateReport,
         observer: &dyn Observer,
-    ) -> Result<Option<Version>> {
+    ) -> Result<Next> {
         let snapshot = Snapshot::open(lock.model(), version)?;
         check_objects(lock.model(), version, observer)?;
         let shape = self.source.shape();
@@ -324,7 +336,7 @@ impl UpdateJob {
         };
         self.check_shrink(live, diff.deleted())?;
         if diff.is_empty() && self.mode != UpdateMode::Refit {
-            return Ok(None);
+            return Ok(Next::None);
         }
         if self.invalid == InvalidRows::Error && diff.new.count() > 0 {
             // Rows that did not change were examined when they were new.
@@ -333,6 +345,15 @@ impl UpdateJob {
         }
         let (mode, why) = self.choose(&snapshot, &diff, version);
         (report.mode, report.why) = (Some(mode), why);
+        if let Some(refused) = refused.filter(|refused| self.would_make(refused, version, report)) {
+            let same = match self.view_of(lock.model(), refused, observer)? {
+                Some(before) => self.diff(&table, id, deleted, &before, scratch, observer)?.is_empty(),
+                None => false,
+            };
+            if same {
+                return Ok(Next::Refused);
+            }
+        }
         let (next, measures) = match mode {
             UpdateMode::Refit => {
                 // New rows begin where a transform places them, if they can be placed among others within the memory.
@@ -377,7 +398,7 @@ impl UpdateJob {
             _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, self.moving, true, observer)?,
         };
         report.measures = Some(measures);
-        Ok(Some(next))
+        Ok(Next::Made(Box::new(next)))
     }
 
     fn check_shrink(&self, live: u64, missing: u64) -> Result<()> {

@@ -47,6 +47,17 @@ pub struct UpdateReport {
     pub seconds: f64,
 }
 
+impl UpdateReport {
+    /// Returns why the version is not current: the gates that it does not meet, else why it was not judged by others.
+    pub fn refusal(&self) -> String {
+        let failed: Vec<String> = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string).collect();
+        match failed.is_empty() {
+            true => format!("a gate of an earlier attempt refused it; {}", self.why),
+            false => failed.join(", "),
+        }
+    }
+}
+
 impl fmt::Display for UpdateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { rows, added, changed, deleted, .. } = self.counts;
@@ -61,13 +72,7 @@ impl fmt::Display for UpdateReport {
             }
             Outcome::Published => write!(f, "version {number} is current: {rows} rows, {changes}")?,
             Outcome::Refused => {
-                let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
-                let failed = match failed.collect::<Vec<_>>() {
-                    none if none.is_empty() && self.why.is_empty() => "a gate of an earlier attempt refused it".into(),
-                    none if none.is_empty() => format!("a gate refused it, and {}", self.why),
-                    failed => failed.join(", "),
-                };
-                write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
+                write!(f, "version {number} is kept but not current ({}): {rows} rows, {changes}", self.refusal())?;
             }
         }
         if let Some(measures) = &self.measures {
