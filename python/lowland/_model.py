@@ -459,6 +459,8 @@ class UpdateReport:
         What was done, "transform" or "refit", and why.
     counts : dict
         `rows`, `added`, `changed`, `deleted`, `unchanged`.
+    left_out : dict or None
+        With `invalid="drop"` the rows of the table without a usable vector: how many `rows`, `of` how many, and their `kinds`.
     measures : dict or None
         The measures of the new version: `recall`, `trustworthiness`, `moved_p95`, …
     gates : list of dict
@@ -482,6 +484,7 @@ class UpdateReport:
         self.mode: str | None = told["mode"]
         self.why: str = told["why"]
         self.counts: dict[str, int] = told["counts"]
+        self.left_out: dict[str, Any] | None = told["left_out"]
         self.measures: dict[str, float | None] | None = told["measures"]
         self.gates: list[dict[str, Any]] = told["gates"]
         self.run_id: str = told["run_id"]

@@ -163,6 +163,7 @@ impl UpdateJob {
             mode: None,
             why: String::new(),
             counts: version.counts,
+            left_out: None,
             measures: None,
             gates: Vec::new(),
             seconds: 0.0,
@@ -321,6 +322,7 @@ impl UpdateJob {
         let rows = changes.as_ref().map_or(&self.source, |changes| &changes.rows);
         let metric = options.settings.metric;
         let prepared = PreparedSource::new(rows, self.invalid, metric, false, self.memory, observer)?;
+        report.left_out = prepared.placed().left_out();
         let table: Arc<dyn Source> = match &options.shift {
             Some(shift) => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
             None => prepared.source().clone(),

@@ -51,6 +51,7 @@ mod tests {
             mode: None,
             why: String::new(),
             counts: Counts { rows: 10, added: 1, ..Counts::default() },
+            left_out: None,
             measures: Some(Measures { recall: 0.5, ..Measures::default() }),
             gates: Vec::new(),
             seconds: 1.5,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lowland_engine::invalid::ExcludedRows;
 use lowland_model::store::Counts;
 use lowland_model::update::Measures;
 use serde::Serialize;
@@ -39,6 +40,9 @@ pub struct UpdateReport {
     pub why: String,
     /// Rows.
     pub counts: Counts,
+    /// The rows of the table that were left out because they have no usable vector. `None` if that was not asked for, and
+    /// if the table was not read.
+    pub left_out: Option<ExcludedRows>,
     /// Measures of the new version.
     pub measures: Option<Measures>,
     /// The gates.
@@ -56,6 +60,13 @@ impl UpdateReport {
             false => failed.join(", "),
         }
     }
+
+    fn write_left_out(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.left_out.as_ref().and_then(ExcludedRows::note) {
+            Some(note) => write!(f, "; {note}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for UpdateReport {
@@ -65,7 +76,8 @@ impl fmt::Display for UpdateReport {
         let changes = format!("{added} added, {changed} changed, {deleted} deleted");
         match self.outcome {
             Outcome::Unchanged => {
-                return write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent);
+                write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent)?;
+                return self.write_left_out(f);
             }
             Outcome::AlreadyPublished => {
                 return write!(f, "the run {} was published before, as version {number}", self.run_id);
@@ -90,6 +102,7 @@ impl fmt::Display for UpdateReport {
                 )?;
             }
         }
+        self.write_left_out(f)?;
         write!(f, "; {:.1} s", self.seconds)
     }
 }

@@ -125,6 +125,31 @@ fn nothing_to_do_is_told_and_makes_no_version() {
     assert_eq!(update(&place, &later, "--run-id b")["version"], 3);
 }
 
+/// Rows without a usable vector are left out on request, and are told: they may be rows that leave the map.
+#[test]
+fn rows_that_are_left_out_are_told() {
+    let (place, table) = fitted(0..600);
+    let mut holes = table.clone().and(Table::of(600..610));
+    let bad: Vec<usize> =
+        (0..3).map(|i| holes.rows.iter().position(|row| row.0 == id_of(598 + i)).expect("a row")).collect();
+    bad.iter().for_each(|&row| holes.rows[row].1[2] = f32::NAN);
+    let report = update(&place, &holes, "--mode transform --invalid drop");
+    let left_out = &report["left_out"];
+    assert_eq!((left_out["rows"].as_u64(), left_out["of"].as_u64()), (Some(3), Some(610)), "{report}");
+    assert_eq!(
+        (report["counts"]["added"].as_u64(), report["counts"]["deleted"].as_u64()),
+        (Some(9), Some(2)),
+        "{report}"
+    );
+    let told = place.ok("update m --source t.arrow --invalid drop");
+    let words = ["nothing changed", "3 of 610 rows are left out", "NaN"];
+    assert!(words.iter().all(|word| told.stderr.contains(word)), "{}", told.stderr);
+    // Where none is to be left out, none is.
+    let report = update(&place, &table, "--mode transform --invalid drop");
+    assert_eq!(report["left_out"]["rows"], 0, "{report}");
+    assert!(update(&place, &table, "")["left_out"].is_null());
+}
+
 #[test]
 fn the_same_bytes_whatever_the_threads_and_the_budget() {
     let (place, table) = fitted(0..1500);
