@@ -381,7 +381,8 @@ class Model:
         Returns
         -------
         dict
-            `added`, `changed`, `deleted`, `unchanged`, `moved` (distances over the radius of the first map), `measures`, …
+            `added`, `changed`, `deleted`, `unchanged`, `moved` (distances over the radius of the first map), `placed_anew` (the
+            same of rows whose vector changed in between, or that left and came again), `measures`, …
         """
         second = _version(b, "b") if b is not None else str(self.version)
         return _lowland.model_diff(self._path, str(_version(a, "a")), second)

@@ -145,16 +145,17 @@ fn diff_text(found: &VersionDiff) -> String {
     text += &format!("rows       {} and {}\n", count(found.rows[0]), count(found.rows[1]));
     let (added, changed, deleted) = (count(found.added), count(found.changed), count(found.deleted));
     text += &format!("rows       {added} added, {changed} changed, {deleted} deleted\n");
-    let moved = &found.moved;
-    text += &format!(
-        "moved      {} of {} rows; median {:.4}, 95 % below {:.4} of the radius\n",
-        count(moved.rows),
-        count(found.changed + found.unchanged),
-        moved.p50,
-        moved.p95
-    );
-    for (id, distance) in &moved.most {
-        text += &format!("           {distance:.4}  {}\n", id.replace(char::is_control, " "));
+    for (what, moved, which) in
+        [("moved", &found.moved, "kept their vector"), ("placed", &found.placed_anew, "are placed anew")]
+    {
+        text += &format!("{what:<10} {} of {} rows that {which}", count(moved.rows), count(moved.of));
+        if moved.rows > 0 {
+            text += &format!("; median {:.4}, 95 % below {:.4} of the radius", moved.p50, moved.p95);
+        }
+        text.push('\n');
+        for (id, distance) in &moved.most {
+            text += &format!("           {distance:.4}  {}\n", id.replace(char::is_control, " "));
+        }
     }
     let empty = serde_json::Map::new();
     let [before, after] = found.measures.each_ref().map(|measures| measures.as_object().unwrap_or(&empty));
@@ -375,6 +376,8 @@ pub(super) fn export(args: &ExportArgs, console: &Console) -> Result<(), Failure
 
 #[cfg(test)]
 mod tests {
+    use lowland::model::Moved;
+
     use super::*;
 
     #[test]
@@ -393,13 +396,19 @@ mod tests {
             deleted: 1,
             changed: 3,
             unchanged: 996,
-            moved: lowland::model::Moved { rows: 3, p50: 0.0, p95: 0.01, most: vec![("a\tb".into(), 0.5)] },
+            moved: Moved { of: 996, rows: 3, p50: 0.0, p95: 0.01, most: vec![("a\tb".into(), 0.5)] },
+            placed_anew: Moved { of: 3, ..Moved::default() },
             measures: [json!({"recall": 0.95}), json!({"recall": 0.94, "moved_p95": 0.01})],
         };
         let text = diff_text(&found);
-        for line in
-            ["rows       1,000 and 1,001", "0.5000  a b", "recall: 0.9500 and 0.9400", "moved_p95: - and 0.0100"]
-        {
+        for line in [
+            "rows       1,000 and 1,001",
+            "moved      3 of 996 rows",
+            "0.5000  a b",
+            "placed     0 of 3 rows that",
+            "recall: 0.9500 and 0.9400",
+            "moved_p95: - and 0.0100",
+        ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
     }

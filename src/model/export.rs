@@ -28,7 +28,7 @@ use lowland_model::snapshot::Snapshot;
 use serde::Serialize;
 
 use super::Model;
-use super::history::for_each_pair;
+use super::compare::for_each_pair;
 use super::open::is_within;
 use crate::{Error, MapFile, Result, check_output};
 
