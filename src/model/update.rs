@@ -83,7 +83,8 @@ pub struct UpdateJob {
     pub memory: u64,
     /// Number of worker threads. Default: one for each core.
     pub threads: Option<usize>,
-    /// A file for the figures of the update, in the text format of Prometheus; replaced by rename.
+    /// A file for the figures of the update and of the current version, in the text format of Prometheus; replaced by
+    /// rename. It has the same names whatever came of the update.
     pub metrics_file: Option<PathBuf>,
 }
 
@@ -179,7 +180,7 @@ impl UpdateJob {
                 report.gates = self.judge(&report);
                 report.outcome = Outcome::AlreadyPublished;
                 lock.end_run(&run_id)?;
-                return self.end(report, started);
+                return self.end(&dir, report, started);
             }
             before => before,
         };
@@ -209,7 +210,7 @@ impl UpdateJob {
             }
         }
         lock.end_run(&run_id)?;
-        self.end(report, started)
+        self.end(&dir, report, started)
     }
 
     /// Compares the measures of a version with the gates.
@@ -217,10 +218,10 @@ impl UpdateJob {
         self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect()
     }
 
-    fn end(&self, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
+    fn end(&self, dir: &ModelDir, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
         report.seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &self.metrics_file {
-            lowland_io::replace(path, metrics::text(&report, &self.model).as_bytes())?;
+            lowland_io::replace(path, metrics::text(&report, &self.current(dir)?, &self.model).as_bytes())?;
         }
         Ok(report)
     }

@@ -4,6 +4,7 @@
 //! - `transform`: new rows on a map that does not change. `update`: what a table changes. `moved`: rows that move, because
 //!   their neighbours change. `refused`: updates that are
 //!   refused. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
+//! - `metrics`: the file for Prometheus.
 //! - `damage`: checksums, copies, read-only disks, later formats. `space`: a full disk. `killed`: SIGKILL at any
 //!   moment. `golden`: a model that was made once and kept. `kept`: columns that a model keeps.
 //!
@@ -14,6 +15,7 @@ mod golden;
 mod history;
 mod kept;
 mod killed;
+mod metrics;
 mod moved;
 mod refit;
 mod refused;

@@ -216,23 +216,6 @@ fn a_table_of_changes_does_what_the_whole_table_does() {
     place.refused("update m --source t.arrow --changes", &["change"]);
 }
 
-#[test]
-fn metrics_are_written_for_prometheus() {
-    let (place, table) = fitted(0..600);
-    update(&place, &table.and(Table::of(600..610)), "--metrics-file x.prom");
-    let text = String::from_utf8(place.bytes("x.prom")).expect("text");
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, value) = line.rsplit_once(' ').expect("a sample");
-        assert!(name.starts_with("lowland_update_") && value.parse::<f64>().is_ok(), "{line}");
-    }
-    let value = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(&format!("lowland_update_{name}{{")));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().map(str::to_string)
-    };
-    assert_eq!((value("added_rows").as_deref(), value("version").as_deref()), (Some("10"), Some("2")));
-    assert_eq!(value("success").as_deref(), Some("1"));
-}
-
 /// One update holds the model; a second waits for it, or is refused with the holder's name.
 #[test]
 fn two_updates_at_once_take_turns() {
