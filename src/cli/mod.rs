@@ -157,6 +157,8 @@ fn command() -> clap::Command {
         .mut_subcommand("knn", knn::command_alone)
         .mut_subcommand("embed", embed::with_graph)
         .mut_subcommand("plan", embed::with_graph)
+        .mut_subcommand("transform", transform::with_model)
+        .mut_subcommand("update", update::with_table)
 }
 
 /// Returns the method whose name was typed in place of a command.
