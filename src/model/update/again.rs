@@ -7,7 +7,8 @@ use lowland_engine::Observer;
 use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{Action, ModelDir, ModelLock, Version};
 
-use super::{MoveRows, Outcome, UpdateJob, UpdateMode, UpdateReport, check_objects};
+use super::next::check_objects;
+use super::{MoveRows, Outcome, UpdateJob, UpdateMode, UpdateReport};
 use crate::{Error, Result};
 
 /// Returns whether somebody accepted a refused version: a rollback made a version of the same content. Damaged records are
