@@ -10,13 +10,16 @@ pub(crate) mod flags;
 mod inspect;
 mod keep;
 mod knn;
+mod map;
 mod model;
 mod names;
 mod options;
 mod pca;
 mod plan;
 mod plot;
+mod report;
 mod runs;
+mod stopped;
 mod stream;
 mod transform;
 mod update;
@@ -155,8 +158,8 @@ fn done((): ()) -> u8 {
 fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("knn", knn::command_alone)
-        .mut_subcommand("embed", embed::with_graph)
-        .mut_subcommand("plan", embed::with_graph)
+        .mut_subcommand("embed", map::with_graph)
+        .mut_subcommand("plan", map::with_graph)
         .mut_subcommand("transform", transform::with_model)
         .mut_subcommand("update", update::with_table)
 }

@@ -9,7 +9,7 @@ use lowland::MapTable;
 use lowland::forecast::Forecast;
 use lowland::machine::Machine;
 
-use super::embed::MapArgs;
+use super::map::MapArgs;
 use super::options::{self, ProgressArgs};
 use super::{Failure, print};
 use crate::progress::Console;
