@@ -106,6 +106,26 @@ impl ExportJob {
         self.fill(writer, observer)
     }
 
+    /// Returns the positions of the rows, in the order of the table: rows × components, row-major.
+    pub fn coordinates(&self) -> Vec<f32> {
+        let snapshot = self.model.snapshot();
+        portions(snapshot).flatten().flat_map(|place| snapshot.position(place).iter().copied()).collect()
+    }
+
+    /// Returns the ids of the rows, in the order of the table: integers or texts.
+    ///
+    /// # Errors
+    /// If the file of the ids is damaged.
+    pub fn ids(&self) -> Result<ArrayRef> {
+        let snapshot = self.model.snapshot();
+        let parts: Vec<ArrayRef> = portions(snapshot).map(|live| ids_of(snapshot, &live)).collect::<Result<_>>()?;
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+        if parts.is_empty() {
+            return Ok(new_empty_array(snapshot.id_type()));
+        }
+        Ok(concat(&parts).map_err(|e| lowland_io::Error::format("the ids of the model", e.to_string()))?)
+    }
+
     fn columns(&self, coordinates: &[String]) -> Result<MapColumns> {
         let width = self.model.snapshot().n_components();
         if !coordinates.is_empty() && coordinates.len() != width {
