@@ -6,7 +6,7 @@ use lowland::machine::Machine;
 use lowland::model::History;
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
-use lowland::{Coordinates, Error, MapFile, Report, check_local, check_output};
+use lowland::{Coordinates, Error, Job, MapFile, Report, check_local, check_output};
 use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 

@@ -85,7 +85,7 @@ fn write_new(
     for place in old {
         let (near, distances) = snapshot.neighbors(place);
         graph.push(near, distances)?;
-        positions.push(snapshot.position(place))?;
+        positions.push(snapshot.first_position(place))?;
     }
     let stop = || progress.check().is_err();
     let among_old = Searcher::new(before, metric, options.effort);

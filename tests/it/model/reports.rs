@@ -25,10 +25,10 @@ fn documented() -> BTreeMap<String, BTreeMap<String, String>> {
         let (title, text) = section.split_once('\n').expect("a heading");
         let keys = sections.entry(title.trim_matches('`').to_string()).or_default();
         for row in text.lines().filter(|line| line.starts_with("| `")) {
-            let cells: Vec<&str> = row.split(" | ").collect();
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
             assert_eq!(cells.len(), 4, "{title}: a row has a key, a type, a unit and a meaning: {row}");
-            let key = cells[0].trim_matches(['|', ' ', '`']).to_string();
-            assert!(!cells[3].trim_matches(['|', ' ']).is_empty(), "{title}: {key} has no meaning");
+            let key = cells[0].trim_matches('`').to_string();
+            assert!(!cells[3].is_empty(), "{title}: {key} has no meaning");
             assert!(keys.insert(key.clone(), cells[1].to_string()).is_none(), "{title}: {key} comes twice");
         }
     }
