@@ -277,7 +277,8 @@ class Model:
         gates : str or list of str
             Conditions such as "recall>=0.9, moved_p95<=0.02". A version that fails one is kept and does not become current.
         run_id : str, optional
-            The name of this run, such as a date. A run that was published before does nothing.
+            The name of this run, such as a date. A run that was published before does nothing. One that a gate refused is
+            judged again if the table is the same, and makes a version anew from another one.
         max_shrink : float
             The largest share of the rows that may be missing in the table. More is an error.
         refit_when : str, optional

@@ -4,6 +4,7 @@
 //! What must hold: standard output has only results; every failure is one line on standard error
 //! that names the place and the way out.
 
+mod diff;
 mod embed;
 mod evaluate;
 pub(crate) mod flags;
@@ -72,7 +73,7 @@ enum Command {
     Transform(Box<transform::TransformArgs>),
     Update(Box<update::UpdateArgs>),
     Versions(model::VersionsArgs),
-    Diff(model::DiffArgs),
+    Diff(diff::DiffArgs),
     Rollback(model::RollbackArgs),
     Gc(model::GcArgs),
     Tag(model::TagArgs),
@@ -132,7 +133,7 @@ pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString>
         Command::Transform(args) => transform::run(&args, &console).map(done),
         Command::Update(args) => update::run(&args, &console),
         Command::Versions(args) => model::versions(&args, &console).map(done),
-        Command::Diff(args) => model::diff(&args, &console).map(done),
+        Command::Diff(args) => diff::diff(&args, &console).map(done),
         Command::Rollback(args) => model::rollback(&args, &console).map(done),
         Command::Gc(args) => model::gc(&args, &console).map(done),
         Command::Tag(args) => model::tag(&args, &console).map(done),

@@ -120,7 +120,7 @@ fn the_page_has_every_key_of_every_report() {
     tonight.clone().without(20..30).write(&place, "t.arrow");
     look("update m --source t.arrow --mode refit --invalid drop --gate outliers<=1 --json --quiet", 0);
     // New rows of which some are far away, and one has no vector.
-    let mut new = Table::of(700..720);
+    let mut new = Table::of(700..740);
     new.rows.iter_mut().take(10).for_each(|(_, vector)| vector[0] = 1e4);
     new.rows[15].1 = vec![f32::NAN; 8];
     new.write(&place, "new.arrow");
