@@ -508,12 +508,17 @@ impl UpdateJob {
         keep: bool,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
-        if diff.unchanged == 0 && diff.new.count() > 0 {
-            return Err(Error::job(
-                "no row of the model is left as it was, so that new rows cannot be placed among others; a refit makes the \
-                 map anew"
-                    .to_string(),
-            ));
+        // New rows are placed at means of these rows: of fewer, all would lie on one point or one line.
+        if diff.unchanged <= snapshot.n_components() as u64 && diff.new.count() > 0 {
+            return Err(Error::job(format!(
+                "{} of the model's rows are left as they were, too few to place {} new rows among them; a refit makes the map \
+                 anew",
+                match diff.unchanged {
+                    0 => "none".to_string(),
+                    rows => format!("only {rows}"),
+                },
+                diff.new.count()
+            )));
         }
         let batch_rows = self.batch_rows(snapshot, options, diff, moving)?;
         let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));

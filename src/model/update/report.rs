@@ -71,7 +71,11 @@ impl fmt::Display for UpdateReport {
             }
         }
         if let Some(measures) = &self.measures {
-            write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
+            write!(f, "; recall {:.3}", measures.recall)?;
+            if let Some(new) = measures.recall_new {
+                write!(f, " (new rows {new:.3})")?;
+            }
+            write!(f, ", trustworthiness {:.3}", measures.trustworthiness)?;
             if let (Some(rows), Some(capped), Some(cap)) =
                 (measures.moved_rows, measures.capped_rows, measures.move_cap)
             {

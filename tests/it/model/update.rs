@@ -277,15 +277,65 @@ fn refused_versions_do_not_push_out_good_ones() {
 }
 
 #[test]
-fn a_map_of_one_row_takes_new_rows_and_a_map_without_old_rows_does_not() {
+fn a_map_of_few_rows_takes_no_new_rows_but_by_a_refit() {
     let (place, table) = fitted(0..600);
     table.clone().changing(0..600).write(&place, "changed.arrow");
-    place.run("update m --source changed.arrow --mode transform").refused("all rows changed", &["refit"]);
+    place.run("update m --source changed.arrow --mode transform").refused("all rows changed", &["none", "refit"]);
     table.clone().without(1..600).write(&place, "one.arrow");
     place.ok("update m --source one.arrow --mode transform --max-shrink 1 --quiet");
     assert_eq!(export(&place, "").len(), 1);
     table.write(&place, "t.arrow");
     place.ok("transform --model m t.arrow -o p.npy --quiet");
-    place.ok("update m --source t.arrow --mode transform --quiet");
+    // All new rows would lie on the one that is left.
+    place.run("update m --source t.arrow --mode transform").refused("one row is left", &["only 1", "599 new", "refit"]);
+    let told = json(&place.ok("update m --source t.arrow --json --quiet"));
+    assert_eq!(told["mode"], "refit", "{told}");
     assert_eq!(export(&place, "").len(), 600);
+}
+
+/// The share of the 10 true neighbours that the graph has of the rows that were new in a version.
+fn recall_of_new(rows: &BTreeMap<String, Exported>, table: &Table, version: u64) -> f64 {
+    let (mut found, mut all) = (0, 0);
+    for (id, vector) in &table.rows {
+        let row = &rows[&id.to_string()];
+        if row.added_in == version {
+            let truth = nearest(table, vector).into_iter().map(|near| near.1).filter(|near| near != id).take(10);
+            for near in truth {
+                all += 1;
+                found += usize::from(row.near.iter().take(10).any(|found| *found == near.to_string()));
+            }
+        }
+    }
+    found as f64 / all as f64
+}
+
+#[test]
+fn rows_that_come_back_where_all_were_gone_find_their_neighbours_and_the_recall_is_theirs() {
+    let (place, table) = fitted(0..1000);
+    // The rows nearest to one of them: whole lists are empty without them.
+    let near = nearest(&table, table.vector(id_of(3)));
+    let cluster: Vec<i64> = near.into_iter().take(150).map(|near| near.1).collect();
+    let mut without = table.clone();
+    without.rows.retain(|(id, _)| !cluster.contains(id));
+    update(&place, &without, "--mode transform");
+    for (night, rows) in [&table, &without, &table].into_iter().enumerate() {
+        let report = update(&place, rows, "--mode transform");
+        let told = |name: &str| report["measures"][name].as_f64();
+        if let Some(recall) = told("recall_new") {
+            let true_recall = recall_of_new(&export(&place, ""), rows, report["version"].as_u64().expect("a number"));
+            assert!((recall - true_recall).abs() < 0.005 && recall > 0.97, "{night}: {true_recall}: {report}");
+            let [mean, old] = ["recall", "recall_old"].map(|name| told(name).expect("a number"));
+            assert!((mean - (850.0 * old + 150.0 * recall) / 1000.0).abs() < 1e-6, "{report}");
+        } else {
+            assert_eq!(night, 1, "{report}");
+        }
+    }
+    // From six rows that are left to many.
+    let few = table.clone().without(6..1000);
+    update(&place, &few, "--mode transform --max-shrink 1");
+    let more = few.and(Table::of(100..400));
+    let report = update(&place, &more, "--mode transform");
+    let recall = report["measures"]["recall_new"].as_f64().expect("a number");
+    let true_recall = recall_of_new(&export(&place, ""), &more, report["version"].as_u64().expect("a number"));
+    assert!((recall - true_recall).abs() < 0.02 && true_recall > 0.99, "{true_recall}: {report}");
 }
