@@ -161,12 +161,14 @@ class Model:
         invalid: _Invalid | None = None,
         output: _Path | None = None,
         form: Literal["array", "table", "file"] = "array",
+        ids: bool = False,
         run_dir: _Path | None = None,
         restart: bool = False,
         force: bool = False,
         callback: _Callback | None = None,
         interrupt: bool = False,
     ) -> Placed: ...
+    def positions(self, *, ids: bool = False) -> tuple[NDArray[np.float32], NDArray[Any] | None]: ...
     def export(
         self,
         *,
@@ -183,6 +185,8 @@ class Placed:
     def coordinates(self) -> NDArray[np.float32] | None: ...
     @property
     def outlier(self) -> NDArray[np.float32] | None: ...
+    @property
+    def ids(self) -> NDArray[Any] | None: ...
     @property
     def table(self) -> Table | None: ...
 

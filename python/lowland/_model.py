@@ -139,6 +139,7 @@ class Model:
         keep: str | Sequence[str] | None = None,
         coordinates: Sequence[str] | None = None,
         form: Literal["array", "table", "file"] | None = None,
+        return_ids: bool = False,
         invalid: Literal["error", "drop", "null"] = "error",
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
@@ -168,7 +169,9 @@ class Model:
         coordinates : list of str, optional
             The names of the coordinates. Default: x, y, z, or c0, c1, … of more than three.
         form : "array", "table" or "file"
-            Default: "file" with `output`; "table" with `id` or `keep`; otherwise "array".
+            Default: "file" with `output`; "table" with `keep`, or with `id` without `return_ids`; otherwise "array".
+        return_ids : bool, default False
+            Whether the ids of the rows are returned beside an array. Tables and files have them as a column.
         invalid : {"error", "drop", "null"}, default "error"
             What happens to rows without a vector.
         memory_limit, n_jobs, batch_rows, verbose, callback
@@ -180,26 +183,29 @@ class Model:
 
         Returns
         -------
-        numpy.ndarray, Table or Report
-            An array of rows × components, float32; a table of the id, the coordinates, `outlier` and the kept columns; or the
-            report. `outlier` is the distance to the nearest centroid over the 99th percentile of that distance among the
-            model's rows: above 1, a row is outside of their range.
+        numpy.ndarray, (numpy.ndarray, numpy.ndarray), Table or Report
+            An array of rows × components, float32, with `return_ids` and the array of their ids; a table of the id, the
+            coordinates, `outlier` and the kept columns; or the report. Ids are numbers of their own type, or texts in an array
+            of objects. `outlier` is the distance to the nearest centroid over the 99th percentile of that distance among
+            the model's rows: above 1, a row is outside of their range.
         """
         output, run_dir = path("output", output), path("run_dir", run_dir)
         names = _list(keep, "keep")
         if form is None:
-            form = "file" if output is not None else "table" if names or id is not None else "array"
+            is_table = bool(names) or (id is not None and not return_ids)
+            form = "file" if output is not None else "table" if is_table else "array"
         options = engine_options(None, memory_limit=memory_limit, n_jobs=n_jobs, batch_rows=batch_rows)
         found = self._read(X, column, [*names, *_id(id)], run_dir or output)
-        has_columns = form != "array" and (output is None or not output.lower().endswith(".npy"))
+        has_columns = return_ids or form != "array" and (output is None or not output.lower().endswith(".npy"))
         with watch(callback, verbose) as heard, in_words_of_python():
             placed = self._opened().transform(
                 found.source, options=options, id=self._id_of(found.source, id, names) if has_columns else id, keep=names,
-                coordinates=_names(coordinates), invalid=invalid, output=output, form=form, run_dir=run_dir,
+                coordinates=_names(coordinates), invalid=invalid, output=output, form=form, ids=bool(return_ids), run_dir=run_dir,
                 restart=restart, force=force, callback=heard,
             )  # fmt: skip
         if form == "array":
-            return np.asarray(placed.coordinates)
+            array = np.asarray(placed.coordinates)
+            return (array, placed.ids) if return_ids else array
         if form == "table":
             return placed.table
         return Report.of(placed.report, *([found.note] if found.note else []))
@@ -271,7 +277,8 @@ class Model:
         gates : str or list of str
             Conditions such as "recall>=0.9, moved_p95<=0.02". A version that fails one is kept and does not become current.
         run_id : str, optional
-            The name of this run, such as a date. A run that was published before does nothing.
+            The name of this run, such as a date. A run that was published before does nothing. One that a gate refused is
+            judged again if the table is the same, and makes a version anew from another one.
         max_shrink : float
             The largest share of the rows that may be missing in the table. More is an error.
         refit_when : str, optional
@@ -381,7 +388,8 @@ class Model:
         Returns
         -------
         dict
-            `added`, `changed`, `deleted`, `unchanged`, `moved` (distances over the radius of the first map), `measures`, …
+            `added`, `changed`, `deleted`, `unchanged`, `moved` (distances over the radius of the first map), `placed_anew` (the
+            same of rows whose vector changed in between, or that left and came again), `measures`, …
         """
         second = _version(b, "b") if b is not None else str(self.version)
         return _lowland.model_diff(self._path, str(_version(a, "a")), second)
@@ -390,18 +398,24 @@ class Model:
         self,
         output: Path | None = None,
         *,
+        form: Literal["array", "table", "file"] | None = None,
+        return_ids: bool = False,
         coordinates: Sequence[str] | None = None,
         force: bool = False,
         verbose: bool = False,
         callback: Callable[[Event], None] | None = None,
     ) -> Any:
         """Returns the version as a table: id, coordinates, the columns that the model keeps, `added_in`, `moved`, and
-        `neighbors` with their ids and distances.
+        `neighbors` with their ids and distances; or as an array of the coordinates.
 
         Parameters
         ----------
         output : path, optional
             A file `.parquet` or `.arrow`; the result is then the report.
+        form : "array", "table" or "file"
+            Default: "file" with `output`, otherwise "table".
+        return_ids : bool, default False
+            Whether the ids of the rows are returned beside an array. Tables and files have them as a column.
         coordinates : list of str, optional
             The names of the coordinates in a file. Default: x, y, z, or c0, c1, … of more than three.
         force : bool
@@ -409,8 +423,37 @@ class Model:
 
         Returns
         -------
-        Table or Report
+        Table, numpy.ndarray, (numpy.ndarray, numpy.ndarray) or Report
+            The array has rows × components, float32, in the order of the table; with `return_ids` the second array has the
+            ids: integers of their own type, or texts in an array of objects.
+
+        Examples
+        --------
+        >>> import lowland, numpy as np, tempfile
+        >>> X = np.random.default_rng(0).normal(size=(300, 8)).astype("float32")
+        >>> directory = f"{tempfile.mkdtemp()}/map.lowland"
+        >>> fitted = lowland.UMAP(n_epochs=20, model=directory).fit(X)
+        >>> map, ids = lowland.Model(directory).export(form="array", return_ids=True)
+        >>> map.shape, ids.shape
+        ((300, 2), (300,))
+        >>> bool((map[ids.argsort()] == fitted.embedding_).all())
+        True
         """
+        forms = ["array", "table", "file"]
+        if form is None:
+            form = "file" if output is not None else "table"
+        if form not in forms:
+            raise ValueError(f"form: {form!r} is not a form; the forms are {', '.join(forms)}")
+        if (form == "file") != (output is not None):
+            raise ValueError("output: only form='file' has one" if output is not None else "output: a file needs a name")
+        if return_ids and form != "array":
+            raise ValueError("return_ids: a table and a file have the ids as a column; take form='array'")
+        if form == "array":
+            if coordinates is not None:
+                raise ValueError("coordinates: an array has no names; name an output")
+            with in_words_of_python():
+                array, ids = self._opened().positions(ids=bool(return_ids))
+            return (array, ids) if return_ids else array
         with watch(callback, verbose) as heard, in_words_of_python():
             found = self._opened().export(
                 output=path("output", output), coordinates=_names(coordinates), force=force, callback=heard
@@ -459,6 +502,8 @@ class UpdateReport:
         What was done, "transform" or "refit", and why.
     counts : dict
         `rows`, `added`, `changed`, `deleted`, `unchanged`.
+    left_out : dict or None
+        With `invalid="drop"` the rows of the table without a usable vector: how many `rows`, `of` how many, and their `kinds`.
     measures : dict or None
         The measures of the new version: `recall`, `trustworthiness`, `moved_p95`, …
     gates : list of dict
@@ -482,6 +527,7 @@ class UpdateReport:
         self.mode: str | None = told["mode"]
         self.why: str = told["why"]
         self.counts: dict[str, int] = told["counts"]
+        self.left_out: dict[str, Any] | None = told["left_out"]
         self.measures: dict[str, float | None] | None = told["measures"]
         self.gates: list[dict[str, Any]] = told["gates"]
         self.run_id: str = told["run_id"]

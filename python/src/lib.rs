@@ -16,6 +16,7 @@
 mod alive;
 mod embed;
 mod errors;
+mod ids;
 mod interrupt;
 mod knn;
 mod look;

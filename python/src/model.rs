@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use lowland::machine::{Machine, plan_within_grant};
 use lowland::model::{
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::embed::matrix;
 use crate::errors::wrong_argument;
+use crate::ids::to_numpy;
 use crate::look::objects;
 use crate::options::{config, named};
 use crate::report::PyReport;
@@ -104,9 +106,11 @@ impl PyModel {
     }
 
     /// Places the rows of a source on the map. `options` has memory, threads and batch_rows; `form` is "array", "table" or
-    /// "file". A transform with `run_dir`, or to a file, is continued by the same call.
+    /// "file"; with `ids` an array has the ids of its rows beside it. A transform with `run_dir`, or to a file, is continued
+    /// by the same call.
     #[pyo3(signature = (source, *, options=None, id=None, keep=None, coordinates=None, invalid=None, output=None,
-                        form="array", run_dir=None, restart=false, force=false, callback=None, interrupt=false))]
+                        form="array", ids=false, run_dir=None, restart=false, force=false, callback=None,
+                        interrupt=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn transform(
         &self,
@@ -119,6 +123,7 @@ impl PyModel {
         invalid: Option<&Bound<'_, PyAny>>,
         output: Option<PathBuf>,
         form: &str,
+        ids: bool,
         run_dir: Option<PathBuf>,
         restart: bool,
         force: bool,
@@ -138,11 +143,17 @@ impl PyModel {
             (None, None) => RunOptions::default(),
         };
         job.run.restart = restart;
+        if ids && form != "array" {
+            return Err(wrong_argument(
+                "return_ids",
+                "a table and a file have the ids as a column; take form=\"array\"",
+            ));
+        }
         let form = match (form, output) {
             ("file", Some(path)) => Form::File(MapFile { path, table, force }),
             ("file", None) => return Err(PyValueError::new_err("output: a file needs a name")),
             (_, Some(_)) => return Err(PyValueError::new_err("output: only form=\"file\" has one")),
-            ("array", None) => Form::Array,
+            ("array", None) => Form::Array { ids },
             ("table", None) => Form::Table(table),
             (other, None) => {
                 return Err(PyValueError::new_err(format!(
@@ -152,9 +163,10 @@ impl PyModel {
         };
         let watch = Watch::of(Some(source.get())).interruptible(py, interrupt, Some(source.get()))?;
         let (report, placed) = watched(py, watch, callback.as_ref(), |watch| place(&mut job, form, watch))?;
-        let mut found = PyPlaced { report: Py::new(py, told(&report))?, coordinates: None, outlier: None, table: None };
+        let mut found = PyPlaced::of(Py::new(py, told(&report))?);
         match placed {
-            Placed::Array { coordinates, outlier, width } => {
+            Placed::Array { coordinates, outlier, ids, width } => {
+                found.ids = ids.map(|ids| to_numpy(py, &ids)).transpose()?;
                 found.coordinates = Some(matrix(py, coordinates, width)?);
                 found.outlier = Some(PyArray1::from_vec(py, outlier).unbind());
             }
@@ -162,6 +174,19 @@ impl PyModel {
             Placed::File => {}
         }
         Ok(found)
+    }
+
+    /// Returns the positions of the rows as an array, with `ids` beside their ids.
+    #[pyo3(signature = (*, ids=false))]
+    fn positions<'py>(&self, py: Python<'py>, ids: bool) -> PyResult<(Bound<'py, PyAny>, Option<Py<PyAny>>)> {
+        let (path, number) = (self.0.path(), self.0.number().to_string());
+        let (coordinates, ids) = watched(py, Watch::default(), None, |_| {
+            let job = ExportJob { model: Model::open_version(path, Some(&number))? };
+            Ok((job.coordinates(), ids.then(|| job.ids()).transpose()?))
+        })?;
+        let coordinates = matrix(py, coordinates, self.0.snapshot().n_components())?;
+        let ids = ids.map(|ids| to_numpy(py, &ids)).transpose()?;
+        Ok((coordinates.into_bound(py).into_any(), ids))
     }
 
     /// Returns the version as a table, or None if it is written to the file `output`.
@@ -193,7 +218,7 @@ impl PyModel {
         let full = serde_json::to_value(&report).unwrap_or_default();
         let report = Py::new(py, PyReport::of(report.to_string(), full))?;
         let table = table.map(|table| Py::new(py, table)).transpose()?;
-        Ok(PyPlaced { report, coordinates: None, outlier: None, table })
+        Ok(PyPlaced { table, ..PyPlaced::of(report) })
     }
 
     fn __repr__(&self) -> String {
@@ -207,7 +232,15 @@ pub(crate) struct PyPlaced {
     report: Py<PyReport>,
     coordinates: Option<Py<PyArray2<f32>>>,
     outlier: Option<Py<PyArray1<f32>>>,
+    ids: Option<Py<PyAny>>,
     table: Option<Py<PyTable>>,
+}
+
+impl PyPlaced {
+    /// Returns a report without rows.
+    fn of(report: Py<PyReport>) -> Self {
+        PyPlaced { report, coordinates: None, outlier: None, ids: None, table: None }
+    }
 }
 
 #[pymethods]
@@ -230,6 +263,12 @@ impl PyPlaced {
         self.outlier.as_ref().map(|array| array.clone_ref(py))
     }
 
+    /// The ids of the rows, an array of one dimension; None unless asked for.
+    #[getter]
+    fn ids(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.ids.as_ref().map(|ids| ids.clone_ref(py))
+    }
+
     /// The columns as a table; None unless asked for.
     #[getter]
     fn table(&self, py: Python<'_>) -> Option<Py<PyTable>> {
@@ -238,13 +277,13 @@ impl PyPlaced {
 }
 
 enum Form {
-    Array,
+    Array { ids: bool },
     Table(MapTable),
     File(MapFile),
 }
 
 enum Placed {
-    Array { coordinates: Vec<f32>, outlier: Vec<f32>, width: usize },
+    Array { coordinates: Vec<f32>, outlier: Vec<f32>, ids: Option<ArrayRef>, width: usize },
     Table(PyTable),
     File,
 }
@@ -279,9 +318,11 @@ fn place(job: &mut TransformJob, form: Form, watch: &Watch) -> lowland::Result<(
     })?;
     job.memory = memory;
     Ok(match form {
-        Form::Array => {
+        Form::Array { ids } => {
+            // Read first: a column that is not there is told before any row is placed.
+            let ids = ids.then(|| job.ids(watch)).transpose()?;
             let PlacedRowsInMemory { coordinates, outlier, n_components, report } = job.run(watch)?;
-            (report, Placed::Array { coordinates, outlier, width: n_components })
+            (report, Placed::Array { coordinates, outlier, ids, width: n_components })
         }
         Form::Table(table) => {
             let schema = job.schema(&table, watch)?;

@@ -263,6 +263,56 @@ def test_forms_of_placed_rows(model, same, command_line):
     ]  # fmt: skip
 
 
+def test_arrays_have_their_ids_beside_them(model, same):
+    found, rows = model
+    array = (rows[:50] + 0.1).astype(np.float32)
+    new = table(array, np.arange(1050, 1000, -1).astype(np.int32), name=[f"row {i}" for i in range(50)])
+    placed, ids = found.transform(new, return_ids=True)
+    assert same(placed, found.transform(new)) and ids.dtype == np.int32 and ids.tolist() == list(range(1050, 1000, -1))
+    # Another column, texts, and rows that have no ids.
+    _, ids = found.transform(new, id="name", return_ids=True)
+    assert ids.dtype == object and ids.shape == (50,) and ids[7] == "row 7"
+    assert found.transform(array, return_ids=True)[1].tolist() == list(range(50))
+    # Without the rows that are left out.
+    array[3, 2] = np.nan
+    holes = table(array, np.arange(100, 150))
+    placed, ids = found.transform(holes, return_ids=True, invalid="drop")
+    assert placed.shape == (49, 2) and ids.tolist() == [i for i in range(100, 150) if i != 103]
+    assert found.transform(array, return_ids=True, invalid="drop")[1].tolist() == [i for i in range(50) if i != 3]
+    placed, ids = found.transform(holes, return_ids=True, invalid="null")
+    assert np.isnan(placed[3]).all() and ids.tolist() == list(range(100, 150))
+    for wrong in ({"form": "table"}, {"output": "x.parquet"}, {"keep": "name"}):
+        with pytest.raises(ValueError, match="return_ids"):
+            found.transform(new, return_ids=True, **wrong)
+    days = table(rows[:5], day=np.arange(5).astype("datetime64[D]"))
+    with pytest.raises(ValueError, match="return_ids.*Date32.*table"):
+        found.transform(days, id="day", return_ids=True)
+
+
+def test_a_map_is_exported_as_arrays(model, same):
+    found, rows = model
+    found.update(table(rows[5:]), mode="transform")
+    read = columns(found.export())
+    placed, ids = found.export(form="array", return_ids=True)
+    assert placed.shape == (395, 2) and placed.dtype == np.float32 and ids.dtype == np.int64
+    assert ids.tolist() == read["id"] and same(placed, np.column_stack([read["x"], read["y"]]).astype(np.float32))
+    assert same(found.export(form="array"), placed)
+    assert lowland.Model("map.lowland", 1).export(form="array").shape == (400, 2)
+    for wrong, what in [
+        ({"return_ids": True}, "return_ids"),
+        ({"form": "file"}, "output"),
+        ({"form": "array", "output": "x.parquet"}, "output"),
+        ({"form": "array", "coordinates": ["u", "v"]}, "coordinates"),
+        ({"form": "frame"}, "form"),
+    ]:
+        with pytest.raises(ValueError, match=what):
+            found.export(**wrong)
+    # Ids that are texts.
+    lowland.embed(table(rows, [f"row {i}" for i in range(400)]), id="id", model="texts.lowland", n_epochs=EPOCHS)
+    placed, ids = lowland.Model("texts.lowland").export(form="array", return_ids=True)
+    assert ids.dtype == object and sorted(ids) == sorted(f"row {i}" for i in range(400))
+
+
 def test_rows_far_away_are_outliers(model):
     found, rows = model
     far = columns(found.transform((rows[:5] * 50).astype(np.float32), form="table"))

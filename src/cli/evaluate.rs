@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use lowland::{Error, Evaluation, GraphInput, InvalidRows, Metric, check_output, format_bytes, open_map, scores};
 use serde_json::json;
 
-use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, ProgressArgs, dtype_name};
+use super::report::{is_device, write_report};
 use super::{Failure, names, print, stream};
 use crate::progress::Console;
 use lowland::budget::{Memory, parse_memory};

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use lowland::{Config, Job, Metric, check_output};
 
 use super::Failure;
-use super::embed::{kept, report_excluded, run_path};
 use super::keep::parse_kept_of_graph;
+use super::map::{report_excluded, run_path};
 use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::stopped::kept;
 use crate::progress::Console;
 use lowland::machine::Machine;
 

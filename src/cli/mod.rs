@@ -4,19 +4,23 @@
 //! What must hold: standard output has only results; every failure is one line on standard error
 //! that names the place and the way out.
 
+mod diff;
 mod embed;
 mod evaluate;
 pub(crate) mod flags;
 mod inspect;
 mod keep;
 mod knn;
+mod map;
 mod model;
 mod names;
 mod options;
 mod pca;
 mod plan;
 mod plot;
+mod report;
 mod runs;
+mod stopped;
 mod stream;
 mod transform;
 mod update;
@@ -69,7 +73,7 @@ enum Command {
     Transform(Box<transform::TransformArgs>),
     Update(Box<update::UpdateArgs>),
     Versions(model::VersionsArgs),
-    Diff(model::DiffArgs),
+    Diff(diff::DiffArgs),
     Rollback(model::RollbackArgs),
     Gc(model::GcArgs),
     Tag(model::TagArgs),
@@ -139,7 +143,7 @@ pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString>
         Command::Transform(args) => transform::run(&args, &console).map(done),
         Command::Update(args) => update::run(&args, &console),
         Command::Versions(args) => model::versions(&args, &console).map(done),
-        Command::Diff(args) => model::diff(&args, &console).map(done),
+        Command::Diff(args) => diff::diff(&args, &console).map(done),
         Command::Rollback(args) => model::rollback(&args, &console).map(done),
         Command::Gc(args) => model::gc(&args, &console).map(done),
         Command::Tag(args) => model::tag(&args, &console).map(done),
@@ -165,8 +169,10 @@ fn done((): ()) -> u8 {
 fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("knn", knn::command_alone)
-        .mut_subcommand("embed", embed::with_graph)
-        .mut_subcommand("plan", embed::with_graph)
+        .mut_subcommand("embed", map::with_graph)
+        .mut_subcommand("plan", map::with_graph)
+        .mut_subcommand("transform", transform::with_model)
+        .mut_subcommand("update", update::with_table)
 }
 
 /// Returns the method whose name was typed in place of a command.

@@ -1,8 +1,8 @@
-//! The small commands of a model: `lowland versions`, `diff`, `rollback`, `gc`, `tag`, `verify` and `export`.
+//! The small commands of a model: `lowland versions`, `rollback`, `gc`, `tag`, `verify` and `export`.
 
 use std::path::PathBuf;
 
-use lowland::model::{ExportJob, History, Kept, Model, Retention, VersionDiff};
+use lowland::model::{ExportJob, History, Kept, Model, Retention};
 use lowland::{MapFile, format_bytes};
 use lowland_engine::format_count;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::options::ProgressArgs;
 use super::{Failure, names, print};
 use crate::progress::Console;
 
-const EXIT_CODES: &str = "\
+pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failure of the machine, or a damaged model (verify names its files)
@@ -107,66 +107,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
         }
         text += line.trim_end();
         text.push('\n');
-    }
-    text
-}
-
-/// Compare two versions of a model
-///
-/// Rows are matched by id. Distances are over the radius of the first version's map.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
-pub(super) struct DiffArgs {
-    /// The model
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
-    /// The first version: a number such as @41, or a tag
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// The second version [default: the current version]
-    #[arg(value_name = "TO")]
-    to: Option<String>,
-    /// Write one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    pub(super) progress: ProgressArgs,
-}
-
-pub(super) fn diff(args: &DiffArgs, console: &Console) -> Result<(), Failure> {
-    let history = History::open(&args.model)?;
-    let found = history.diff(&args.from, args.to.as_deref().unwrap_or("current"), console)?;
-    print(&if args.json { format!("{}\n", json!(found)) } else { diff_text(&found) })
-}
-
-fn diff_text(found: &VersionDiff) -> String {
-    let count = |count: u64| format_count(count);
-    let mut text = format!("versions   {} and {}\n", found.from, found.to);
-    text += &format!("rows       {} and {}\n", count(found.rows[0]), count(found.rows[1]));
-    let (added, changed, deleted) = (count(found.added), count(found.changed), count(found.deleted));
-    text += &format!("rows       {added} added, {changed} changed, {deleted} deleted\n");
-    let moved = &found.moved;
-    text += &format!(
-        "moved      {} of {} rows; median {:.4}, 95 % below {:.4} of the radius\n",
-        count(moved.rows),
-        count(found.changed + found.unchanged),
-        moved.p50,
-        moved.p95
-    );
-    for (id, distance) in &moved.most {
-        text += &format!("           {distance:.4}  {}\n", id.replace(char::is_control, " "));
-    }
-    let empty = serde_json::Map::new();
-    let [before, after] = found.measures.each_ref().map(|measures| measures.as_object().unwrap_or(&empty));
-    let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let told = |measures: &serde_json::Map<String, Value>| match measures.get(name).and_then(Value::as_f64) {
-            Some(value) => format!("{value:.4}"),
-            None => "-".into(),
-        };
-        text += &format!("measure    {name}: {} and {}\n", told(before), told(after));
     }
     text
 }
@@ -399,26 +339,5 @@ mod tests {
     fn tables_are_aligned_and_have_a_line_for_each_row() {
         let rows = [["A", "LONG", "Z"], ["long\n", "b", ""]].map(|row| row.map(String::from).to_vec());
         assert_eq!(aligned(&rows), "A      LONG  Z\nlong   b\n");
-    }
-
-    #[test]
-    fn a_difference_is_told_with_its_measures() {
-        let found = VersionDiff {
-            from: 41,
-            to: 42,
-            rows: [1000, 1001],
-            added: 2,
-            deleted: 1,
-            changed: 3,
-            unchanged: 996,
-            moved: lowland::model::Moved { rows: 3, p50: 0.0, p95: 0.01, most: vec![("a\tb".into(), 0.5)] },
-            measures: [json!({"recall": 0.95}), json!({"recall": 0.94, "moved_p95": 0.01})],
-        };
-        let text = diff_text(&found);
-        for line in
-            ["rows       1,000 and 1,001", "0.5000  a b", "recall: 0.9500 and 0.9400", "moved_p95: - and 0.0100"]
-        {
-            assert!(text.contains(line), "no {line} in\n{text}");
-        }
     }
 }

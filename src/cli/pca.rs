@@ -7,8 +7,8 @@ use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
 use lowland::{Error, Metric, RunOptions, check_output};
 use serde_json::{Value, json};
 
-use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
+use super::report::{is_device, write_report};
 use super::{Failure, names, print};
 use crate::progress::Console;
 use lowland::budget::{Memory, parse_memory};

@@ -9,8 +9,9 @@ use lowland::MapTable;
 use lowland::forecast::Forecast;
 use lowland::machine::Machine;
 
-use super::embed::{MapArgs, without_stages};
+use super::map::MapArgs;
 use super::options::{self, ProgressArgs};
+use super::stopped::without_stages;
 use super::{Failure, print};
 use crate::progress::Console;
 

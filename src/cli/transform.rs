@@ -87,6 +87,17 @@ pub(super) struct TransformArgs {
     pub(super) progress: ProgressArgs,
 }
 
+/// Returns the command with a help text of its own for the column of the vectors, whose default is that of the model.
+pub(super) fn with_model(command: clap::Command) -> clap::Command {
+    command.mut_arg("column", |arg| {
+        arg.help(
+            "Column of the vectors: a list column, or numeric ones as 'a,b,c' or 'pc*'; a struct's field as 'emb.values'; \
+             bytes as 'blob:f32' (or f16, bf16, f64, u8, i8, bits) [default: the column that the model was made of, if \
+             the source has it, else the only list column]",
+        )
+    })
+}
+
 pub(super) fn run(args: &TransformArgs, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.force)?;
     lowland_io::MapWriter::ending(&args.output)?;

@@ -9,7 +9,7 @@ use lowland::{Error, check_local, check_output};
 use serde_json::json;
 
 use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
-use super::transform::open_as;
+use super::transform::{open_as, with_model};
 use super::{Failure, names, print};
 use crate::progress::Console;
 
@@ -23,27 +23,52 @@ Examples:
   lowland update map.lowland --source vectors.parquet --gate 'recall>=0.9, trustworthiness>=0.93'
 
 The source is the whole current table: rows are compared by id, and by their vectors. With
---changes it has only what changed. By
-transform, old rows keep their positions (unless --move says otherwise) and new rows are
-placed among them; by refit, the
-whole map is computed anew from the old positions, and turned and scaled to lie on the old
-map.
+--changes it has only what changed. By transform, old rows keep their positions (unless
+--move says otherwise) and new rows are placed among them; by refit, the whole map is
+computed anew from the old positions, and turned and scaled to lie on the old map.
 
 Readers see the new version when it is complete, by one rename. An update that stops is
 continued by the same command; an update whose --run-id was published does nothing.";
 
+/// The measures by their names.
+const MEASURES: &str = "\
+Measures, as conditions of --gate: name>=number or name<=number, separated by commas. A
+measure that the version does not have passes.
+  recall               share of the true neighbours that the graph has: the mean of the
+                       next two by the numbers of rows
+  recall_old           the same of the rows that were there, on probe rows; transform only
+  recall_new           the same of the new rows, on up to 128 of them; transform only
+  trustworthiness      of a sample of all rows on the map, 0 to 1
+  trustworthiness_old  the same of the rows that were there; by refit of all rows
+  trustworthiness_new  the same of the new rows; transform only
+  outliers             share of the new rows outside of the range of the map's rows;
+                       transform only
+  moved_p50            how far unchanged rows moved, over the radius of the map: the median,
+  moved_p95            the 95th percentile,
+  moved_max            and the largest distance; 0 by transform without --move dirty
+  kept_neighbors       share of their 15 nearest rows in the map that unchanged rows kept
+  added_share          rows added since the last refit, over the rows of that refit
+  tombstone_share      places of rows that are gone, over all places
+  largest_list         rows of the largest list, over the mean
+  moved_rows           rows that moved; --move dirty only
+  capped_rows          those of them that the cap held back; --move dirty only
+  move_cap             the cap, over the radius of the map; --move dirty only";
+
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done, or nothing to do (unless --no-change-exit-code names another code)
-  1    failure of the machine or of lowland
-  2    wrong usage or input
+  0    a new version is current; also if there was nothing to do, because the table is
+       that of the model or the run was published (--no-change-exit-code names another
+       code for that)
+  1    failure of the machine or of lowland: no space left, a damaged model, a model that
+       is in use (--no-wait)
+  2    wrong usage or input; nothing changed
   3    a gate refused the version: it is kept, but readers do not take it
-  130  interrupted (SIGINT, Ctrl-C)  } the same command continues
-  143  ended (SIGTERM)               }";
+  130  interrupted (SIGINT, Ctrl-C)  } the model is unchanged, and the same command
+  143  ended (SIGTERM)               } continues";
 
 /// Bring a model up to date with a table
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{MEASURES}\n\n{EXIT_CODES}"))]
 pub(super) struct UpdateArgs {
     /// The model
     #[arg(value_name = "MODEL", display_order = 0, help_heading = "Input")]
@@ -79,8 +104,8 @@ pub(super) struct UpdateArgs {
     /// new rows outside of the range of the model's rows (outliers) [default: 'added>0.1, deleted>0.2']
     #[arg(long, value_name = "WHEN", value_parser = str::parse::<RefitWhen>, help_heading = "Update")]
     refit_when: Option<RefitWhen>,
-    /// Refuse a version that fails one of these: 'recall>=0.9, trustworthiness>=0.93, moved_p95<=0.02'; may
-    /// be repeated
+    /// Refuse a version that fails one of these conditions on its measures, which are listed below:
+    /// 'recall>=0.9, trustworthiness>=0.93, moved_p95<=0.02'; may be repeated
     #[arg(long, value_name = "GATES", help_heading = "Update")]
     gate: Vec<String>,
     /// Largest share of rows that may be missing in the table, from 0 to 1. An update that would delete more
@@ -111,6 +136,16 @@ pub(super) struct UpdateArgs {
 
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
+}
+
+/// Returns the command with help texts of its own for options that other commands have too.
+pub(super) fn with_table(command: clap::Command) -> clap::Command {
+    with_model(command).mut_arg("invalid", |arg| {
+        arg.help(
+            "Rows without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error counts \
+             and refuses them, drop leaves them out as if the table did not have them (null is refused) [default: error]",
+        )
+    })
 }
 
 fn parse_mode(text: &str) -> Result<UpdateMode, String> {
@@ -182,16 +217,9 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
         Outcome::Published => Ok(0),
         Outcome::Unchanged | Outcome::AlreadyPublished => Ok(args.no_change_exit_code.unwrap_or(0)),
         Outcome::Refused => {
-            let failed: Vec<String> =
-                report.gates.iter().filter(|gate| !gate.passed).map(ToString::to_string).collect();
             let version = report.version.map_or_else(String::new, |version| format!("version {version} "));
             let path = args.model.display();
-            let failed = match (failed.is_empty(), report.why.is_empty()) {
-                (false, _) => failed.join(", "),
-                (true, true) => "a gate of an earlier attempt refused it".into(),
-                (true, false) => format!("a gate refused it, and {}", report.why),
-            };
-            let what = format!("{version}is kept, but readers do not take it: {failed}");
+            let what = format!("{version}is kept, but readers do not take it: {}", report.refusal());
             let way = report.version.map_or_else(String::new, |version| {
                 format!("; lowland rollback {path} --to {version} accepts it nevertheless")
             });
@@ -206,4 +234,21 @@ fn beside(model: &Path) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
     name.push(".update");
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use lowland_model::update::Measures;
+
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_measure() {
+        let lines = MEASURES.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let mut listed: Vec<&str> = lines.filter(|name| !name.is_empty()).collect();
+        let mut names = Measures::names();
+        listed.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(listed, names);
+    }
 }

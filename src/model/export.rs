@@ -28,7 +28,7 @@ use lowland_model::snapshot::{Snapshot, role};
 use serde::Serialize;
 
 use super::Model;
-use super::history::for_each_pair;
+use super::compare::for_each_pair;
 use super::open::is_within;
 use crate::{Error, MapFile, Result, check_output};
 
@@ -104,6 +104,26 @@ impl ExportJob {
     ) -> Result<ExportReport> {
         let writer = MapWriter::to_batches("the export", self.columns(&[])?, each)?;
         self.fill(writer, observer)
+    }
+
+    /// Returns the positions of the rows, in the order of the table: rows × components, row-major.
+    pub fn coordinates(&self) -> Vec<f32> {
+        let snapshot = self.model.snapshot();
+        portions(snapshot).flatten().flat_map(|place| snapshot.position(place).iter().copied()).collect()
+    }
+
+    /// Returns the ids of the rows, in the order of the table: integers or texts.
+    ///
+    /// # Errors
+    /// If the file of the ids is damaged.
+    pub fn ids(&self) -> Result<ArrayRef> {
+        let snapshot = self.model.snapshot();
+        let parts: Vec<ArrayRef> = portions(snapshot).map(|live| ids_of(snapshot, &live)).collect::<Result<_>>()?;
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+        if parts.is_empty() {
+            return Ok(new_empty_array(snapshot.id_type()));
+        }
+        Ok(concat(&parts).map_err(|e| lowland_io::Error::format("the ids of the model", e.to_string()))?)
     }
 
     fn columns(&self, coordinates: &[String]) -> Result<MapColumns> {

@@ -1,27 +1,20 @@
-//! The versions of a model: listing, comparing, going back, removing, naming, checking.
+//! The versions of a model: listing, comparing (`compare.rs`), going back, removing, naming, checking.
 //!
 //! What must hold:
 //! - A change is made under the model's lock, and is whole or absent, whenever the process stops.
 //! - Listing, comparing and checking write nothing.
 
-use std::collections::BinaryHeap;
 use std::path::Path;
 
 use lowland_engine::{Event, Observer};
-use lowland_model::snapshot::{Key, Snapshot, role};
+use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{Action, Counts, Damage, Garbage, ModelDir, ModelLock, Version};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Model;
 use super::open::open_dir;
-use crate::plot::texts;
+use super::{Model, VersionDiff};
 use crate::{Error, Result};
-
-/// The number of rows that a comparison names.
-const NAMED: usize = 10;
-/// Keys between two looks at the observer.
-const KEYS: u64 = 1 << 16;
 
 /// A model and its versions.
 pub struct History {
@@ -90,43 +83,6 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// How two versions differ. Rows are matched by id.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct VersionDiff {
-    /// The first version.
-    pub from: u64,
-    /// The second version.
-    pub to: u64,
-    /// Rows, of the first and the second.
-    pub rows: [u64; 2],
-    /// Rows of the second that the first does not have.
-    pub added: u64,
-    /// Rows of the first that the second does not have.
-    pub deleted: u64,
-    /// Rows of both whose vectors differ.
-    pub changed: u64,
-    /// Rows of both with equal vectors.
-    pub unchanged: u64,
-    /// The distances between the positions of the rows that are in both.
-    pub moved: Moved,
-    /// The measures that the versions record, of the first and the second.
-    pub measures: [Value; 2],
-}
-
-/// How far rows moved between two versions, over the radius of the first version's map (the root of the mean squared
-/// distance of these rows to their mean).
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Moved {
-    /// Rows that are not exactly where they were.
-    pub rows: u64,
-    /// The median of all rows that are in both versions.
-    pub p50: f64,
-    /// The 95th percentile.
-    pub p95: f64,
-    /// The rows that moved most, the farthest first: ids and distances.
-    pub most: Vec<(String, f64)>,
-}
-
 impl History {
     /// Opens the model at `path`.
     ///
@@ -180,41 +136,7 @@ impl History {
     pub fn diff(&self, from: &str, to: &str, observer: &dyn Observer) -> Result<VersionDiff> {
         let from = Model::open_version(self.path(), Some(from))?;
         let to = Model::open_version(self.path(), Some(to))?;
-        let (before, after) = (from.snapshot(), to.snapshot());
-        if before.id_type() != after.id_type() {
-            let types = format!("{} and {}", before.id_type(), after.id_type());
-            return Err(Error::job(format!("the ids of the versions are of different types, {types}")));
-        }
-        let mut found = VersionDiff {
-            from: from.number(),
-            to: to.number(),
-            rows: [from.rows(), to.rows()],
-            added: 0,
-            deleted: 0,
-            changed: 0,
-            unchanged: 0,
-            moved: Moved::default(),
-            measures: [from.version().measures.clone(), to.version().measures.clone()],
-        };
-        from.check(&role::FOR_DIFF, observer)?;
-        to.check_beside(&from, &role::FOR_DIFF, observer)?;
-        let comparable = before.n_components() == after.n_components();
-        let mut moves = Moves::new(before.n_components());
-        for_each_pair(before, after, observer, &mut |pair| match pair {
-            [Some(_), None] => found.deleted += 1,
-            [None, Some(_)] => found.added += 1,
-            [Some(old), Some(new)] => {
-                let same = old.hash == new.hash;
-                found.changed += u64::from(!same);
-                found.unchanged += u64::from(same);
-                if comparable {
-                    moves.add(new.place, before.position(old.place), after.position(new.place));
-                }
-            }
-            [None, None] => {}
-        })?;
-        found.moved = moves.finish(after)?;
-        Ok(found)
+        VersionDiff::of(&from, &to, observer)
     }
 
     /// Publishes a new version with the content of the version `to`, and makes it current. Returns its number. Nothing
@@ -307,109 +229,5 @@ impl History {
 
     fn lock(&self, observer: &dyn Observer) -> Result<ModelLock<'_>> {
         Ok(self.dir.lock(self.wait, &mut || observer.event(&Event::Pulse).is_break())?)
-    }
-}
-
-/// Calls `each` with the rows of two snapshots by ascending key: a row that both have once, with both keys.
-pub(super) fn for_each_pair(
-    before: &Snapshot,
-    after: &Snapshot,
-    observer: &dyn Observer,
-    each: &mut dyn FnMut([Option<Key>; 2]),
-) -> Result<()> {
-    let (mut old, mut new) = (before.keys().peekable(), after.keys().peekable());
-    for count in 0_u64.. {
-        if count.is_multiple_of(KEYS) && observer.event(&Event::Pulse).is_break() {
-            return Err(lowland_engine::Error::Cancelled { stage: "diff" }.into());
-        }
-        let pair = match (old.peek(), new.peek()) {
-            (None, None) => break,
-            (Some(a), Some(b)) if a.key == b.key => [old.next(), new.next()],
-            (Some(a), Some(b)) if a.key > b.key => [None, new.next()],
-            (Some(_), _) => [old.next(), None],
-            (None, Some(_)) => [None, new.next()],
-        };
-        each(pair);
-    }
-    Ok(())
-}
-
-/// The distances between two positions of each row.
-struct Moves {
-    distances: Vec<f32>,
-    /// The sums of the first positions' components, and of the squares of all of them.
-    sums: Vec<f64>,
-    squares: f64,
-    /// The rows that moved most: the bits of the distance, which order as the distance does, and the place. The least
-    /// comes out first.
-    most: BinaryHeap<std::cmp::Reverse<(u32, u32)>>,
-}
-
-impl Moves {
-    fn new(components: usize) -> Self {
-        Moves { distances: Vec::new(), sums: vec![0.0; components], squares: 0.0, most: BinaryHeap::new() }
-    }
-
-    fn add(&mut self, place: u32, before: &[f32], after: &[f32]) {
-        let squared: f64 = before.iter().zip(after).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
-        let distance = squared.sqrt() as f32;
-        for (sum, &x) in self.sums.iter_mut().zip(before) {
-            *sum += f64::from(x);
-            self.squares += f64::from(x).powi(2);
-        }
-        self.distances.push(distance);
-        if distance > 0.0 {
-            self.most.push(std::cmp::Reverse((distance.to_bits(), place)));
-            if self.most.len() > NAMED {
-                self.most.pop();
-            }
-        }
-    }
-
-    fn finish(mut self, after: &Snapshot) -> Result<Moved> {
-        let count = self.distances.len();
-        if count == 0 {
-            return Ok(Moved::default());
-        }
-        let mean_square: f64 = self.sums.iter().map(|sum| (sum / count as f64).powi(2)).sum();
-        let radius = (self.squares / count as f64 - mean_square).max(0.0).sqrt();
-        // All rows of a map without extent are at one place.
-        let over = |distance: f32| if radius > 0.0 { f64::from(distance) / radius } else { f64::from(distance) };
-        let rows = self.distances.iter().filter(|&&distance| distance > 0.0).count() as u64;
-        let mut at = |share: f64| {
-            let rank = ((count - 1) as f64 * share).round() as usize;
-            let (_, value, _) = self.distances.select_nth_unstable_by(rank, f32::total_cmp);
-            over(*value)
-        };
-        let (p50, p95) = (at(0.5), at(0.95));
-        let mut most = Vec::new();
-        for std::cmp::Reverse((bits, place)) in self.most.into_sorted_vec() {
-            most.push((id_text(after, place)?, over(f32::from_bits(bits))));
-        }
-        Ok(Moved { rows, p50, p95, most })
-    }
-}
-
-/// Returns the id of a place as text.
-fn id_text(snapshot: &Snapshot, place: u32) -> Result<String> {
-    let ids = snapshot.ids(place..place + 1)?;
-    let values = texts(&ids).map_err(|what| lowland_engine::Error::Data { what })?;
-    Ok(values.iter().next().flatten().unwrap_or_default().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moves_are_told_over_the_radius() {
-        let mut moves = Moves::new(2);
-        for (place, by) in [0.0, 0.0, 0.0, 2.0].into_iter().enumerate() {
-            let corner = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]][place];
-            moves.add(place as u32, &corner, &[corner[0] + by, corner[1]]);
-        }
-        assert_eq!(moves.most.len(), 1, "a row that stayed is not among those that moved");
-        let mean_square: f64 = moves.sums.iter().map(|sum| (sum / 4.0).powi(2)).sum();
-        assert_eq!((mean_square, moves.squares), (0.0, 8.0));
     }
 }

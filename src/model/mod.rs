@@ -8,13 +8,14 @@
 //! - `update.rs`: the table of today as the next version ([`UpdateJob`]).
 //! - `open.rs`: a model at one of its versions ([`Model`]).
 //! - `transform.rs`: new rows on the map of a version ([`TransformJob`]).
-//! - `history.rs`: versions, differences, rollback, removal, tags, checks ([`History`]).
+//! - `history.rs`: versions, rollback, removal, tags, checks ([`History`]). `compare.rs`: how two versions differ.
 //! - `export.rs`: a version as a table ([`ExportJob`]). `kept.rs`: the columns that a model keeps.
 //!
 //! What must hold:
 //! - Everything that can be refused is refused before any work is done.
 //! - Whoever only reads a model never writes to its directory.
 
+mod compare;
 mod export;
 mod fit;
 mod history;
@@ -23,9 +24,10 @@ mod open;
 mod transform;
 mod update;
 
+pub use compare::{Moved, VersionDiff};
 pub use export::{ExportJob, ExportReport};
 pub use fit::Fitted;
-pub use history::{Collected, History, Kept, Moved, Retention, VersionDiff};
+pub use history::{Collected, History, Kept, Retention};
 pub use lowland_model::ModelOptions;
 pub use open::Model;
 pub use transform::{PlacedRowsInMemory, TransformJob, TransformPlan, TransformReport};

@@ -23,10 +23,12 @@ mod units;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::{Array, ArrayRef, Int64Array, new_empty_array};
+use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use lowland_engine::invalid::ExcludedRows;
-use lowland_engine::{MapSink, Observer};
+use lowland_engine::{Event, MapSink, Observer};
 use lowland_io::{MapWriter, ShiftedSource, Source, SubsetSource, coordinate_names};
 
 pub use report::{PlacedRowsInMemory, TransformPlan, TransformReport};
@@ -43,6 +45,8 @@ use crate::{Error, InvalidRows, MapFile, MapTable, Result, RunOptions, check_out
 
 /// The name of the column of outlier scores.
 const OUTLIER: &str = "outlier";
+/// Ids that are read at a time.
+const ID_ROWS: usize = 1 << 16;
 
 /// A job that places rows on the map of a model: fill in the fields, then call [`write`](TransformJob::write) or
 /// another method.
@@ -212,6 +216,45 @@ impl TransformJob {
         Ok(PlacedRowsInMemory { coordinates, outlier, n_components: width, report })
     }
 
+    /// Reads the ids of the rows of [`run`](Self::run), in their order, into memory: the values of the column
+    /// [`id`](Self::id), else the numbers of the rows in the source, from 0.
+    ///
+    /// # Errors
+    /// Those of [`check_rows`](Self::check_rows); if there is no such column, or the observer stops the pass.
+    pub fn ids(&self, observer: &dyn Observer) -> Result<ArrayRef> {
+        let placed = self.placed(observer)?;
+        let Some(id) = &self.id else {
+            let (all, kept) = (self.source.shape().rows, placed.rows().filter(|_| self.invalid == InvalidRows::Drop));
+            let rows = 0..kept.map_or(all, |kept| kept.count());
+            let number = |row| kept.map_or(row, |kept| kept.source_row(row)) as i64;
+            return Ok(Arc::new(Int64Array::from_iter_values(rows.map(number))));
+        };
+        let (source, names) = (self.output_rows(&placed), [id.clone()]);
+        let (rows, mut parts) = (source.shape().rows, Vec::new());
+        for first in (0..rows).step_by(ID_ROWS) {
+            if observer.event(&Event::Pulse).is_break() {
+                return Err(lowland_engine::Error::Cancelled { stage: "place" }.into());
+            }
+            let batch = source.read_columns(&names, first, (rows - first).min(ID_ROWS as u64) as usize)?;
+            parts.push(batch.column(0).clone());
+        }
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+        if parts.is_empty() {
+            return Ok(new_empty_array(source.column_schema(&names)?.field(0).data_type()));
+        }
+        Ok(concat(&parts).map_err(|e| Error::job(format!("column \"{id}\": {e}")))?)
+    }
+
+    /// Returns the rows of the output, unchanged.
+    fn output_rows(&self, placed: &PlacedRows) -> Arc<dyn Source> {
+        match placed.rows() {
+            Some(rows) if self.invalid == InvalidRows::Drop => {
+                Arc::new(SubsetSource::new(self.source.clone(), rows.clone()))
+            }
+            _ => self.source.clone(),
+        }
+    }
+
     /// Begins the output. `scored` says whether it has the column of outlier scores.
     fn begin(
         &self,
@@ -246,13 +289,12 @@ impl TransformJob {
         }
         let size = (self.usable(placed), coordinates.len());
         let table = MapTable { keep: table.keep.clone(), coordinates };
-        let source: Arc<dyn Source> = match placed.rows() {
-            Some(rows) if self.invalid == InvalidRows::Drop => {
-                Arc::new(SubsetSource::new(self.source.clone(), rows.clone()))
-            }
-            _ => self.source.clone(),
+        let beside = ExtraColumns {
+            source: Some(self.output_rows(placed)),
+            placed: Some(placed),
+            id: self.id.as_ref(),
+            table: &table,
         };
-        let beside = ExtraColumns { source: Some(source), placed: Some(placed), id: self.id.as_ref(), table: &table };
         MapOutput::begin(target, beside, size, observer)
     }
 

@@ -1,11 +1,14 @@
 //! The nightly job: a model and the current table become the next version of the model.
 //!
+//! - `again.rs`: a run whose version a gate refused, begun again.
 //! - `before.rs`: the positions from which a refit begins.
 //! - `changes.rs`: a table that has only changes.
 //! - `gate.rs`: conditions that a version must meet to become current.
 //! - `mode.rs`: how the map takes up changes, and when it is computed anew.
+//! - `next.rs`: the next version, by placing the new rows or by a refit.
 //! - `refit.rs`: the whole map anew.
 //! - `report.rs`: what came of an update.
+//! - `table.rs`: whether the table fits the model, and what it changes.
 //! - `metrics.rs`: the figures of an update as a text file for Prometheus.
 //!
 //! What must hold:
@@ -13,40 +16,35 @@
 //! - The current version changes by one rename, after everything that the new version names is durable.
 //! - A run of an update that was published is not repeated; one that was begun goes on.
 
+mod again;
 mod before;
 mod changes;
 mod gate;
 mod metrics;
 mod mode;
+mod next;
 mod refit;
 mod report;
+mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowland_engine::budget::base_bytes;
-use lowland_engine::{Observer, Progress, Stage, format_bytes};
-use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
-use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
-use lowland_model::fit::{id_kind, read_keys};
-use lowland_model::search;
-use lowland_model::snapshot::{Snapshot, id_type, role};
-use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
-use lowland_model::update::{Measures, Update, Updated, update};
-use lowland_model::{Error as ModelError, ModelOptions};
+use lowland_engine::Observer;
+use lowland_io::Source;
+use lowland_model::ModelOptions;
+use lowland_model::snapshot::Snapshot;
+use lowland_model::store::{ModelDir, Version};
 
 pub use changes::COLUMN as CHANGE_COLUMN;
 pub use gate::{Gate, GateResult};
 pub use mode::{MoveRows, RefitWhen, UpdateMode};
 pub use report::{Outcome, UpdateReport};
 
-use changes::Changes;
-use refit::RefitStart;
+use next::Next;
 
-use super::kept;
-use super::open::{check_objects, open_dir};
-use crate::invalid_rows::{PlacedRows, PreparedSource};
+use super::open::open_dir;
 use crate::{Error, InvalidRows, Job, Result};
 
 /// An update of a model.
@@ -81,16 +79,10 @@ pub struct UpdateJob {
     pub memory: u64,
     /// Number of worker threads. Default: one for each core.
     pub threads: Option<usize>,
-    /// A file for the figures of the update, in the text format of Prometheus; replaced by rename.
+    /// A file for the figures of the update and of the current version, in the text format of Prometheus; replaced by
+    /// rename. It has the same names whatever came of the update.
     pub metrics_file: Option<PathBuf>,
 }
-
-/// The share of the memory for the keys of the table while they are sorted.
-const KEYS_SHARE: u64 = 4;
-/// Bytes of a portion of the table.
-const READ_BYTES: u64 = 4 << 20;
-/// The fewest new rows that are searched together.
-const LEAST_BATCH_ROWS: usize = 64;
 
 impl UpdateJob {
     /// Returns an update of `model` to the table `source`, with default options.
@@ -152,65 +144,64 @@ impl UpdateJob {
             mode: None,
             why: String::new(),
             counts: version.counts,
+            left_out: None,
             measures: None,
             gates: Vec::new(),
             seconds: 0.0,
         };
         // A name of lowland's own belongs to a version that is still to come.
         let before = if self.run_id.is_some() { lock.published(&run_id)? } else { None };
-        if let Some(before) = before {
-            report.version = Some(before.number);
-            report.parent = before.parent.unwrap_or(report.parent);
-            report.counts = before.counts;
-            report.measures = serde_json::from_value(before.measures.clone()).ok();
-            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
-            // A refused version that somebody has accepted since is the current one.
-            let accepted = before.accepted || version.objects == before.objects;
-            report.outcome = match accepted {
-                true => Outcome::AlreadyPublished,
-                false => Outcome::Refused,
-            };
-            // The gates of today may let it pass, but not after another version became current.
-            let is_next = before.parent == Some(version.number);
-            if !accepted && !is_next {
-                report.why = format!("version {} became current since; give the run another name", version.number);
+        let refused = match before {
+            Some(before) if before.accepted || again::was_accepted(&dir, &before)? => {
+                report.version = Some(before.number);
+                report.parent = before.parent.unwrap_or(report.parent);
+                report.counts = before.counts;
+                report.measures = serde_json::from_value(before.measures).ok();
+                report.gates = self.judge(&report);
+                report.outcome = Outcome::AlreadyPublished;
+                lock.end_run(&run_id)?;
+                return self.end(&dir, report, started);
             }
-            if !accepted && is_next && !self.gates.is_empty() && report.gates.iter().all(|gate| gate.passed) {
-                let again =
-                    Version { accepted: true, parent: Some(version.number), created: lowland_io::now(), ..before };
-                report.parent = version.number;
-                report.version = Some(lock.publish(again, true)?);
-                report.outcome = Outcome::Published;
-            }
-            lock.end_run(&run_id)?;
-            return self.end(report, started);
-        }
+            before => before,
+        };
         let scratch = lock.run(&run_id)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build();
         let pool = pool.map_err(|e| Error::job(format!("threads: {e}")))?;
-        let done = pool.install(|| self.next_version(&lock, &version, &options, &id, &scratch, &mut report, observer));
-        if let Some(next) = done? {
-            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
-            let accepted = report.gates.iter().all(|gate| gate.passed);
-            let next = Version {
-                run_id: Some(run_id.clone()),
-                parent: Some(version.number),
-                accepted,
-                counts: report.counts,
-                measures: serde_json::to_value(report.measures).unwrap_or_default(),
-                ..next
-            };
-            report.version = Some(lock.publish(next, accepted)?);
-            report.outcome = if accepted { Outcome::Published } else { Outcome::Refused };
+        let done = pool.install(|| {
+            self.next_version(&lock, &version, refused.as_ref(), &options, &id, &scratch, &mut report, observer)
+        });
+        match (done?, refused) {
+            (Next::None, _) => {}
+            (Next::Refused, Some(refused)) => self.judge_again(&lock, &version, refused, &mut report)?,
+            (Next::Refused, None) => {}
+            (Next::Made(next), _) => {
+                report.gates = self.judge(&report);
+                let accepted = report.gates.iter().all(|gate| gate.passed);
+                let next = Version {
+                    run_id: Some(run_id.clone()),
+                    parent: Some(version.number),
+                    accepted,
+                    counts: report.counts,
+                    measures: serde_json::to_value(report.measures).unwrap_or_default(),
+                    ..*next
+                };
+                report.version = Some(lock.publish(next, accepted)?);
+                report.outcome = if accepted { Outcome::Published } else { Outcome::Refused };
+            }
         }
         lock.end_run(&run_id)?;
-        self.end(report, started)
+        self.end(&dir, report, started)
     }
 
-    fn end(&self, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
+    /// Compares the measures of a version with the gates.
+    fn judge(&self, report: &UpdateReport) -> Vec<GateResult> {
+        self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect()
+    }
+
+    fn end(&self, dir: &ModelDir, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
         report.seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &self.metrics_file {
-            lowland_io::replace(path, metrics::text(&report, &self.model).as_bytes())?;
+            lowland_io::replace(path, metrics::text(&report, &self.current(dir)?, &self.model).as_bytes())?;
         }
         Ok(report)
     }
@@ -218,380 +209,9 @@ impl UpdateJob {
     fn current(&self, dir: &ModelDir) -> Result<Version> {
         Ok(dir.version(dir.resolve("current")?)?)
     }
-
-    /// Checks the table against the model, and returns the column of the ids.
-    fn check_table(&self, options: &ModelOptions) -> Result<String> {
-        let Some(id) = self.id.clone().or_else(|| options.id.clone()) else {
-            return Err(Error::job(
-                "the rows of this model are named by their numbers, by which an update cannot match them; fit the model \
-                 with a column of ids"
-                    .to_string(),
-            ));
-        };
-        if let Some(of_model) = options.id.as_ref().filter(|of_model| **of_model != id) {
-            return Err(Error::job(format!(
-                "the model's rows are named by the column \"{of_model}\", not by \"{id}\""
-            )));
-        }
-        let shape = self.source.shape();
-        let dim = options.shift.as_ref().map_or(shape.dim, |shift| shift.values().len());
-        if shape.dim != dim && !self.lacks_vectors() {
-            return Err(width_error(shape.dim, dim));
-        }
-        if !self.is_empty() {
-            let schema = self.source.column_schema(std::slice::from_ref(&id))?;
-            let kind = id_kind(&id, schema.field(0).data_type())?;
-            if kind != options.id_kind {
-                return Err(kind_error(&id, kind, options.id_kind));
-            }
-        }
-        if self.changes && self.mode == UpdateMode::Refit {
-            return Err(Error::job("a refit needs the whole table, not only what changed".to_string()));
-        }
-        if self.moving == MoveRows::Dirty && self.mode == UpdateMode::Refit {
-            return Err(Error::job(
-                "a refit moves all rows; rows whose neighbours change are moved apart by a transform only".to_string(),
-            ));
-        }
-        if self.changes && !self.is_empty() {
-            self.source.column_schema(&[changes::COLUMN.to_string()])?;
-        }
-        if self.invalid == InvalidRows::Null {
-            return Err(Error::job(
-                "rows without a vector cannot be kept in a model; drop leaves them out".to_string(),
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.max_shrink) {
-            return Err(Error::job(format!("the largest shrink is a share from 0 to 1, not {}", self.max_shrink)));
-        }
-        Ok(id)
-    }
-
-    /// Returns whether the source has changes, and none of its rows a vector: none may be added or changed then.
-    fn lacks_vectors(&self) -> bool {
-        self.changes && self.source.shape().dim == 0
-    }
-
-    /// Returns whether the source has changes, and no rows: then nothing changed.
-    fn is_empty(&self) -> bool {
-        self.changes && self.source.shape().rows == 0
-    }
-
-    /// Refuses a table without the columns that the model keeps.
-    fn check_kept(&self, snapshot: &Snapshot) -> Result<()> {
-        kept::check_table(self.source.as_ref(), snapshot.kept_schema(), self.mode == UpdateMode::Refit)
-    }
-
-    /// Computes the next version; `None` if nothing changed. Fills the counts, the mode and the measures of `report`.
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
-    fn next_version(
-        &self,
-        lock: &ModelLock<'_>,
-        version: &Version,
-        options: &ModelOptions,
-        id: &str,
-        scratch: &std::path::Path,
-        report: &mut UpdateReport,
-        observer: &dyn Observer,
-    ) -> Result<Option<Version>> {
-        let snapshot = Snapshot::open(lock.model(), version)?;
-        check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer)?;
-        let shape = self.source.shape();
-        if shape.dim != snapshot.dim() && !self.lacks_vectors() {
-            return Err(width_error(shape.dim, snapshot.dim()));
-        }
-        let live = u64::from(snapshot.live());
-        if self.is_empty() {
-            report.counts = Counts { rows: live, unchanged: live, ..Counts::default() };
-            return Ok(None);
-        }
-        let changes = match self.changes {
-            true => Some(Changes::read(&self.source, id, observer)?),
-            false => {
-                self.check_shrink(live, live.saturating_sub(shape.rows))?;
-                None
-            }
-        };
-        let rows = changes.as_ref().map_or(&self.source, |changes| &changes.rows);
-        let only_deleted = changes.is_some() && rows.shape().rows == 0;
-        if !only_deleted {
-            self.check_kept(&snapshot)?;
-            if self.lacks_vectors() {
-                return Err(changes::without_vectors(rows.as_ref()));
-            }
-        }
-        let metric = options.settings.metric;
-        let prepared = PreparedSource::new(rows, self.invalid, metric, false, self.memory, observer)?;
-        let table: Arc<dyn Source> = match &options.shift {
-            Some(shift) if !only_deleted => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
-            _ => prepared.source().clone(),
-        };
-        let deleted = changes.as_ref().map(|changes| &changes.deleted[..]);
-        let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer)?;
-        report.counts = Counts {
-            rows: diff.unchanged + diff.new.count(),
-            added: diff.added(),
-            changed: diff.changed,
-            deleted: diff.deleted(),
-            unchanged: diff.unchanged,
-        };
-        self.check_shrink(live, diff.deleted())?;
-        if diff.is_empty() && self.mode != UpdateMode::Refit {
-            return Ok(None);
-        }
-        if self.invalid == InvalidRows::Error && diff.new.count() > 0 {
-            // Rows that did not change were examined when they were new.
-            let new: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
-            PlacedRows::of_source(&new, self.invalid, metric, self.memory, observer)?;
-        }
-        let (mode, why) = self.choose(&snapshot, &diff, version);
-        (report.mode, report.why) = (Some(mode), why);
-        let (next, measures) = match mode {
-            UpdateMode::Refit => {
-                // New rows begin where a transform places them, if they can be placed among others within the memory.
-                let schema = table.column_schema(&[id.to_string()])?;
-                let same_type = id_type(schema.field(0).data_type()).as_ref() == Some(snapshot.id_type());
-                if self.moving == MoveRows::Dirty {
-                    report.why += "; a refit moves all rows, so that none was moved apart for its neighbours";
-                }
-                let fits = self.batch_rows(&snapshot, options, &diff, MoveRows::None).is_ok();
-                let places = same_type && diff.unchanged > 0 && fits;
-                let placed = match diff.is_empty() || !places {
-                    true => None,
-                    false => {
-                        let (placed, _) = self.transform(
-                            lock,
-                            version,
-                            &snapshot,
-                            options,
-                            &diff,
-                            &table,
-                            id,
-                            MoveRows::None,
-                            false,
-                            observer,
-                        )?;
-                        Some(Snapshot::open(lock.model(), &placed)?)
-                    }
-                };
-                let start = if diff.unchanged == 0 {
-                    RefitStart::Anew
-                } else if diff.unchanged < diff.new.count() {
-                    RefitStart::MostlyNew(&snapshot)
-                } else {
-                    RefitStart::Near(placed.as_ref().unwrap_or(&snapshot))
-                };
-                let (next, measures, held) = self.refit(lock, version.number, start, options, id, scratch, observer)?;
-                if held {
-                    report.why += "; the new map would have moved the rows too far, so that they keep their positions";
-                }
-                (next, measures)
-            }
-            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, self.moving, true, observer)?,
-        };
-        report.measures = Some(measures);
-        Ok(Some(next))
-    }
-
-    fn check_shrink(&self, live: u64, missing: u64) -> Result<()> {
-        let share = missing as f64 / live.max(1) as f64;
-        if share <= self.max_shrink {
-            return Ok(());
-        }
-        let only_changes = !self.changes && self.source.columns().iter().any(|name| name == changes::COLUMN);
-        let way = match only_changes {
-            true => format!("its column \"{}\" tells changes: say that it has only these (`changes`)", changes::COLUMN),
-            false => "if they were really deleted, allow a larger share".to_string(),
-        };
-        Err(Error::job(format!(
-            "{missing} of the model's {live} rows are missing in the table, {:.1} %, and at most {:.0} % may be \
-             (`max_shrink`); {way}",
-            100.0 * share,
-            100.0 * self.max_shrink
-        )))
-    }
-
-    /// Compares the table with the model.
-    fn diff(
-        &self,
-        table: &Arc<dyn Source>,
-        id: &str,
-        deleted: Option<&[u128]>,
-        snapshot: &Snapshot,
-        scratch: &std::path::Path,
-        observer: &dyn Observer,
-    ) -> Result<TableDiff> {
-        let rows = table.shape().rows;
-        let progress = Progress::start(observer, Stage::Diff, rows, "rows")?;
-        let mut sorter = KeySorter::new(scratch, "table", self.memory / KEYS_SHARE, rows);
-        read_keys(table, Some(id), self.read_rows(table.shape().dim), &progress, &mut |row, key, hash| {
-            sorter.push(RowKey { key, row, hash })
-        })?;
-        let mut sorted = sorter.finish()?;
-        let diff = match deleted {
-            Some(deleted) => compare_changes(rows, &mut sorted, deleted, snapshot.keys()),
-            None => compare(rows, &mut sorted, snapshot.keys()),
-        };
-        match diff {
-            Err(ModelError::RepeatedIds { rows, count }) => Err(self.repeated(table, id, &rows, count)?),
-            Err(ModelError::KeptAndDeleted { row }) => {
-                let (place, value) = (table.locate(row), changes::id_of(table.as_ref(), id, row)?);
-                Err(Error::job(format!(
-                    "{}: row {}: the id \"{value}\" in column \"{id}\" is deleted by another row; an id is either deleted, \
-                     or added or changed",
-                    place.path.display(),
-                    place.row
-                )))
-            }
-            diff => Ok(diff?),
-        }
-    }
-
-    /// Returns the error of repeated ids, with the ids and their places.
-    fn repeated(&self, table: &Arc<dyn Source>, id: &str, rows: &[[u64; 2]], count: u64) -> Result<Error> {
-        let mut named = Vec::new();
-        for &[first, second] in rows {
-            let value = changes::id_of(table.as_ref(), id, second)?;
-            let (first, second) = (table.locate(first), table.locate(second));
-            named.push(format!("\"{value}\" (rows {} and {} of {})", first.row, second.row, second.path.display()));
-        }
-        let more = count - rows.len() as u64;
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Ok(Error::job(format!(
-            "column \"{id}\": {count} rows have the id of an earlier row: {}{more}",
-            named.join(", ")
-        )))
-    }
-
-    /// Returns the number of rows of the table that are read at a time.
-    fn read_rows(&self, dim: usize) -> usize {
-        let bytes = READ_BYTES.min(self.memory / 64);
-        (bytes / (dim as u64 * 4).max(1)).clamp(64, 65_536) as usize
-    }
-
-    fn choose(&self, snapshot: &Snapshot, diff: &TableDiff, version: &Version) -> (UpdateMode, String) {
-        if self.mode != UpdateMode::Auto {
-            return (self.mode, "asked for".into());
-        }
-        let base = f64::from(snapshot.base_rows().max(1));
-        let delta = u64::from(snapshot.places() - snapshot.base_rows()) + diff.new.count();
-        let added = delta as f64 / base;
-        let dead = f64::from(snapshot.places() - snapshot.live()) + diff.gone.len() as f64;
-        let deleted = dead / (f64::from(snapshot.places()) + diff.new.count() as f64).max(1.0);
-        let outliers = version.measures.get("outliers").and_then(serde_json::Value::as_f64);
-        let RefitWhen { added: most_added, deleted: most_deleted, outliers: most_outliers } = self.refit;
-        let why = if added > most_added {
-            format!(
-                "{:.1} % of the base were added since the last refit, more than {:.1} %",
-                added * 100.0,
-                most_added * 100.0
-            )
-        } else if deleted > most_deleted {
-            format!("{:.1} % of the places are tombstones, more than {:.1} %", deleted * 100.0, most_deleted * 100.0)
-        } else if let (Some(share), Some(most)) = (outliers, most_outliers)
-            && share > most
-        {
-            format!("{:.1} % of the last new rows lie far outside, more than {:.1} %", share * 100.0, most * 100.0)
-        } else {
-            return (
-                UpdateMode::Transform,
-                format!("{:.1} % of the base were added since the last refit", added * 100.0),
-            );
-        };
-        match self.changes {
-            true => (UpdateMode::Transform, format!("{why}: a refit is due, which needs the whole table")),
-            false => (UpdateMode::Refit, why),
-        }
-    }
-
-    /// Places the new rows among the old ones. Without `keep` their kept columns are not stored, because only the
-    /// positions are used.
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
-    fn transform(
-        &self,
-        lock: &ModelLock<'_>,
-        version: &Version,
-        snapshot: &Snapshot,
-        options: &ModelOptions,
-        diff: &TableDiff,
-        table: &Arc<dyn Source>,
-        id: &str,
-        moving: MoveRows,
-        keep: bool,
-        observer: &dyn Observer,
-    ) -> Result<(Version, Measures)> {
-        if diff.unchanged == 0 && diff.new.count() > 0 {
-            return Err(Error::job(
-                "no row of the model is left as it was, so that new rows cannot be placed among others; a refit makes the \
-                 map anew"
-                    .to_string(),
-            ));
-        }
-        let batch_rows = self.batch_rows(snapshot, options, diff, moving)?;
-        let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
-        let progress = Progress::start(observer, Stage::Place, diff.new.count(), "rows")?;
-        let Updated { objects, measures } = update(&Update {
-            lock,
-            version,
-            snapshot,
-            options,
-            diff,
-            rows: &rows,
-            id,
-            keep,
-            batch_rows,
-            move_dirty: moving == MoveRows::Dirty,
-            progress: &progress,
-        })?;
-        let next = Version { objects, options: version.options.clone(), ..Version::new(Action::Transform) };
-        Ok((next, measures))
-    }
-
-    /// Returns the number of new rows that are searched together. Refuses an update whose new rows do not fit into the
-    /// memory.
-    fn batch_rows(
-        &self,
-        snapshot: &Snapshot,
-        options: &ModelOptions,
-        diff: &TableDiff,
-        moving: MoveRows,
-    ) -> Result<usize> {
-        let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
-        let rest = RowSet::bytes(diff.new.all()) * 2 + base_bytes(snapshot.dim(), threads);
-        let needed = |batch_rows| Update::bytes(snapshot, options, diff, batch_rows, moving == MoveRows::Dirty) + rest;
-        let mut batch_rows = search::batch_rows(snapshot.places());
-        while batch_rows > LEAST_BATCH_ROWS && needed(batch_rows) > self.memory {
-            batch_rows /= 2;
-        }
-        let needed = needed(batch_rows);
-        if needed <= self.memory {
-            return Ok(batch_rows);
-        }
-        Err(Error::job(format!(
-            "an update of {} new rows needs {}, and the memory budget is {}; allow more memory, or refit",
-            diff.new.count(),
-            format_bytes(needed),
-            format_bytes(self.memory)
-        )))
-    }
 }
 
 /// Returns whether lowland names runs like this.
 fn is_own_name(run_id: &str) -> bool {
     run_id == "first" || run_id.starts_with("version-") || run_id.starts_with("rollback-")
-}
-
-fn width_error(table: usize, model: usize) -> Error {
-    Error::job(format!(
-        "the table's vectors have {table} components, and the model's have {model}; give vectors that were made in the same \
-         way, or make a new model of these by `embed`"
-    ))
-}
-
-fn kind_error(id: &str, table: IdKind, model: IdKind) -> Error {
-    Error::job(format!(
-        "column \"{id}\" holds {}, and the model's ids are {}: ids of different types are never equal; cast the column",
-        table.name(),
-        model.name()
-    ))
 }

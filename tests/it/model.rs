@@ -3,7 +3,9 @@
 //!
 //! - `transform`: new rows on a map that does not change. `update`: what a table changes. `moved`: rows that move, because
 //!   their neighbours change. `refused`: updates that are
-//!   refused. `changes`: tables of changes without vectors. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
+//!   refused. `changes`: tables of changes without vectors. `refit`: the whole map anew. `history`: versions, tags, rollback,
+//!   removal, differences, export.
+//! - `metrics`: the file for Prometheus. `reports`: the JSON of the commands.
 //! - `damage`: checksums, copies, read-only disks, later formats. `space`: a full disk. `killed`: SIGKILL at any
 //!   moment. `golden`: a model that was made once and kept. `kept`: columns that a model keeps.
 //!
@@ -15,9 +17,11 @@ mod golden;
 mod history;
 mod kept;
 mod killed;
+mod metrics;
 mod moved;
 mod refit;
 mod refused;
+mod reports;
 mod space;
 mod transform;
 mod update;

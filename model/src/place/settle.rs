@@ -1,7 +1,8 @@
 //! The movement of rows of the map whose neighbours have changed.
 //!
 //! Such a row is moved as a new row is, with its neighbours of now, but it begins where it is. A spring pulls it to where
-//! it was, and it goes no farther from there than a cap. All other rows are where they are, also those that move in the
+//! it was, and it goes no farther from there than a cap, nor farther than the cap from where it was first: from the position
+//! that the last refit gave to it, or its placing. So a row that moves on many nights does not leave its part of the map. All other rows are where they are, also those that move in the
 //! same update. A row with an exact copy on the map stays, so that copies lie together.
 //!
 //! The spring has [`SPRING`] times the coefficients by which the neighbours attract the row at the start. It is a share of
@@ -23,8 +24,8 @@ use crate::diff::row_hash;
 /// embeddings the scores with .3, 1 and 3 are not told apart; rows then keep .81, .87 and .92 of their 15 nearest rows in the
 /// map a night (`benches/record/2026-11-30-models.md`).
 const SPRING: f32 = 3.0;
-/// How far a row may move in one update, over the radius of the map ([`radius`](crate::measure::radius)). With this spring one
-/// in 25 rows that move reaches it: it stops those that would leave their part of the map, and not the others. A refit may
+/// How far a row may move in one update, and how far from its first position in all updates until the next refit, over the
+/// radius of the map ([`radius`](crate::measure::radius)). With this spring one in 25 rows that move reaches it in one update: it stops those that would leave their part of the map, and not the others. A refit may
 /// move as many as one row in 20 by .05.
 pub const MOVE_CAP: f64 = 0.02;
 
@@ -36,7 +37,8 @@ pub struct Settled {
 }
 
 impl Placer<'_> {
-    /// Moves the rows at `places` of the snapshot, each by its first `k` neighbours, at most by `cap` in the map. Writes
+    /// Moves the rows at `places` of the snapshot, each by its first `k` neighbours, at most by `cap` in the map, and no
+    /// farther than `cap` from [`Snapshot::first_position`](crate::snapshot::Snapshot::first_position). Writes
     /// rows × components `positions`. Runs in the current thread pool of rayon.
     ///
     /// # Errors
@@ -87,7 +89,9 @@ impl Row<'_> {
     /// epoch.
     fn settle<F: Forces>(&mut self, forces: &F, place: u32, k: usize, cap: f32, out: &mut [f32]) -> bool {
         let snapshot = self.placer.snapshot;
-        let home = snapshot.position(place);
+        let (home, first) = (snapshot.position(place), snapshot.first_position(place));
+        // A row that was beyond the cap, in a map of a larger radius, is not brought back at once.
+        let most = cap.max(distance(home, first) as f32);
         out.copy_from_slice(home);
         let (places, distances) = snapshot.neighbors(place);
         let on_map = || places.iter().zip(distances).take(k).filter(|&(&near, _)| is_on_map(snapshot, near));
@@ -112,7 +116,8 @@ impl Row<'_> {
             for ((own, &home), &force) in out.iter_mut().zip(home).zip(&self.scratch.force) {
                 *own += step * (force - spring * (*own - home));
             }
-            capped |= hold(out, home, cap);
+            // `home` is within both, so that the second does not lead beyond the first.
+            capped |= hold(out, home, cap) | hold(out, first, most);
         }
         if out.iter().all(|x| x.is_finite()) {
             return capped;
@@ -124,8 +129,7 @@ impl Row<'_> {
 
 /// Brings a position back to the distance `cap` from `home` if it is beyond. Returns whether it was.
 fn hold(position: &mut [f32], home: &[f32], cap: f32) -> bool {
-    let squared: f64 = position.iter().zip(home).map(|(&x, &home)| (f64::from(x) - f64::from(home)).powi(2)).sum();
-    let far = squared.sqrt();
+    let far = distance(position, home);
     if far <= f64::from(cap) {
         return false;
     }
@@ -134,6 +138,10 @@ fn hold(position: &mut [f32], home: &[f32], cap: f32) -> bool {
         *x = (f64::from(home) + share * (f64::from(*x) - f64::from(home))) as f32;
     }
     true
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()
 }
 
 /// Returns the squared Euclidean distance of prepared rows from the metric's distance: what [`Metric::distance`] undoes.

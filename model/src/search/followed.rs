@@ -1,5 +1,5 @@
-//! The lists that the graph leads to: a list's score is the number of stored neighbours of the rows found that are in
-//! it.
+//! The lists that the graph leads to: a list's score is the number of live stored neighbours of the rows found that are
+//! in it.
 //!
 //! What must hold: scores are counts, so that neither the order of rows nor threads change them; of equal scores the
 //! lower list comes first.
@@ -40,8 +40,8 @@ impl ListScores {
     ) -> Vec<u32> {
         for &place in found.iter().take(FOLLOWED) {
             let (neighbors, _) = snapshot.neighbors(place);
-            // Missing neighbours are not places.
-            let present = |near: &&u32| **near < snapshot.places() && **near != own;
+            // Missing neighbours are not places, and count as dead.
+            let present = |near: &&u32| !snapshot.is_dead(**near) && **near != own;
             for &near in neighbors.iter().take(FOLLOWED).filter(present) {
                 let list = snapshot.list_of(near);
                 if self.counts[list as usize] == 0 {

@@ -1,7 +1,8 @@
 //! The nearest live rows of a snapshot for new rows.
 //!
-//! A query visits the `first` lists whose centroids are nearest to it, then `graph` further lists: those that hold
-//! most of the stored neighbours of the rows found so far ([`SearchEffort`]). In each of the two passes the queries
+//! A query visits the `first` lists whose centroids are nearest to it, more where rows of these are gone
+//! (`near_lists`), then `graph` further lists: those that hold most of the live stored neighbours of the rows found so
+//! far ([`SearchEffort`]). In each of the two passes the queries
 //! are grouped by the lists that they visit, and each visited list is decoded once and compared with all its visitors
 //! in dense products (`visits`). Of the compared rows those with the smallest (squared distance, place) are kept.
 //!
@@ -12,6 +13,7 @@ mod effort;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod followed;
+mod near_lists;
 mod nearest;
 #[cfg(test)]
 mod tests;
@@ -26,8 +28,9 @@ use lowland_engine::{Error as EngineError, Metric};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use effort::effort;
+pub use effort::{effort, first_only};
 use followed::{FOLLOWED, ListScores};
+use near_lists::LiveShares;
 use nearest::NearestRows;
 use visits::{Comparison, Visits};
 
@@ -48,6 +51,11 @@ const ROWS_PER_QUERY: usize = 64;
 pub fn batch_rows(places: u32) -> usize {
     (places as usize / ROWS_PER_QUERY).clamp(BATCH_ROWS[0], BATCH_ROWS[1])
 }
+
+/// Up to so many places, a thorough search visits all lists.
+const THOROUGH_PLACES: u32 = 65_536;
+/// In larger models a thorough search visits so many times the lists of the effort.
+const THOROUGH_LISTS: usize = 16;
 
 /// How many lists a query visits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +94,17 @@ impl Found {
         (&places[..present], &self.distances[query * self.k..][..present])
     }
 
+    /// Removes the queries from `first` on and returns them.
+    fn split_off(&mut self, first: usize) -> Found {
+        Found {
+            k: self.k,
+            places: self.places.split_off(first * self.k),
+            distances: self.distances.split_off(first * self.k),
+            lists: self.lists.split_off(first),
+            list_distances: self.list_distances.split_off(first),
+        }
+    }
+
     /// Keeps the `k` nearest rows of each query.
     pub fn keep_nearest(&mut self, k: usize) {
         if k >= self.k {
@@ -121,9 +140,12 @@ pub struct Searcher<'a> {
     effort: SearchEffort,
     /// The places that are compared.
     only: Range<u32>,
+    /// Whether queries are compared with all of them, and not only with those in some lists.
+    exact: bool,
     /// Subtracted from both sides of every product. Any point near the data serves.
     center: Vec<f32>,
     centroids: PackedRows,
+    live_shares: LiveShares,
 }
 
 impl<'a> Searcher<'a> {
@@ -133,7 +155,8 @@ impl<'a> Searcher<'a> {
         let center = snapshot.centroids().get(..dim).map_or_else(|| vec![0.0; dim], <[f32]>::to_vec);
         let mut centroids = PackedRows::default();
         centroids.load(snapshot.centroids().chunks_exact(dim), &center);
-        Searcher { snapshot, metric, effort, only: 0..snapshot.places(), center, centroids }
+        let live_shares = LiveShares::of(snapshot);
+        Searcher { snapshot, metric, effort, only: 0..snapshot.places(), exact: false, center, centroids, live_shares }
     }
 
     /// Compares queries only with the rows in `places`.
@@ -141,16 +164,24 @@ impl<'a> Searcher<'a> {
         Searcher { only: places, ..self }
     }
 
+    /// Compares queries with all rows, whatever the effort.
+    pub fn exact(self) -> Self {
+        Searcher { exact: true, ..self }
+    }
+
     /// Returns the bytes that a search for the `k` nearest of `queries` queries holds, with what it returns but
     /// without the queries themselves and reverse hits. `lists` lists of `dim` components, on `threads` threads.
     pub fn bytes(effort: SearchEffort, lists: usize, dim: usize, queries: usize, k: usize, threads: usize) -> u64 {
-        let visited = usize::from(effort.first) + usize::from(effort.graph);
+        let first = near_lists::most(usize::from(effort.first)).min(lists);
+        let visited = first + usize::from(effort.graph);
         let query = NearestRows::bytes(k.max(FOLLOWED)) + k as u64 * 8 + 8 + visited as u64 * 12 + 80;
-        let thread = Comparison::bytes(dim)
-            + (PANEL * dim * 4) as u64
-            + (PANEL * usize::from(effort.first) * 16) as u64
-            + ListScores::bytes(lists);
-        PackedRows::bytes(lists, dim) + (lists * 16) as u64 + queries as u64 * query + threads as u64 * thread
+        let thread =
+            Comparison::bytes(dim) + (PANEL * dim * 4) as u64 + (PANEL * first * 16) as u64 + ListScores::bytes(lists);
+        PackedRows::bytes(lists, dim)
+            + (lists * 16) as u64
+            + LiveShares::bytes(lists)
+            + queries as u64 * query
+            + threads as u64 * thread
     }
 
     /// Finds the `k` nearest live rows of each prepared query, and with `reverse` also the rows that would have a
@@ -170,8 +201,30 @@ impl<'a> Searcher<'a> {
         reverse: Option<&mut ReverseHits>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Found> {
+        Ok(self.search_and_probe(queries, own, k, reverse, 0, stop)?.0)
+    }
+
+    /// Searches like [`search`](Self::search), but the last `probes` queries thoroughly: in all lists of a model of up to
+    /// 65,536 places, in sixteen times as many lists as the effort has in larger ones. Returns what was found for the
+    /// other queries and for the probes. Probes have no reverse hits.
+    ///
+    /// # Errors
+    /// Those of [`search`](Self::search).
+    ///
+    /// # Panics
+    /// As [`search`](Self::search), or if there are more probes than queries.
+    pub fn search_and_probe(
+        &self,
+        queries: &[f32],
+        own: &[u32],
+        k: usize,
+        reverse: Option<&mut ReverseHits>,
+        probes: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(Found, Found)> {
         let dim = self.snapshot.dim();
         assert_eq!(queries.len(), own.len() * dim, "one vector for each query");
+        let searched = own.len() - probes;
         let hits = reverse.is_some().then(Default::default);
         let task = Comparison {
             snapshot: self.snapshot,
@@ -185,23 +238,54 @@ impl<'a> Searcher<'a> {
             hits,
             stop,
         };
-        let (first, lists, list_distances) =
-            self.nearest_lists(queries, usize::from(self.effort.first.max(1)), stop)?;
-        task.compare(&Visits::by_list(&first, self.snapshot.lists()))?;
-        if self.effort.graph > 0 && k > 0 {
-            let more = self.followed_lists(&task, &first, usize::from(self.effort.graph))?;
-            drop(first);
-            task.compare(&Visits::by_list(&more, self.snapshot.lists()))?;
-        }
-        self.widen(&task, k)?;
+        let (lists, list_distances) = match self.exact {
+            true => {
+                task.compare_all()?;
+                let (_, lists, distances) = self.nearest_lists(queries, 1, stop)?;
+                (lists, distances)
+            }
+            false => self.compare_lists(&task, k, searched)?,
+        };
         if let (Some(reverse), Some(hits)) = (reverse, task.hits) {
-            let hits = hits.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-            reverse.hits.extend(hits);
+            let mut hits = hits.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            hits.retain(|&(_, query, _)| (query as usize) < searched);
+            reverse.hits.append(&mut hits);
             reverse.hits.par_sort_unstable_by_key(|&(place, query, _)| (place, query));
             reverse.hits.dedup();
         }
         let (places, distances) = task.nearest.into_found(k);
-        Ok(Found { k, places, distances, lists, list_distances })
+        let mut found = Found { k, places, distances, lists, list_distances };
+        let thorough = found.split_off(searched);
+        Ok((found, thorough))
+    }
+
+    /// Compares the queries of `task` with the rows of the lists that they visit, those from number `searched` on with the
+    /// rows of many lists. Returns the list with the nearest centroid of each query, and the squared distance to it.
+    fn compare_lists(&self, task: &Comparison<'_>, k: usize, searched: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+        let (dim, lists) = (self.snapshot.dim(), self.snapshot.lists());
+        let SearchEffort { first, graph } = self.effort;
+        let (queries, probes) = task.queries.split_at(searched * dim);
+        let (mut visited, mut own_list, mut distances) = self.first_lists(queries, task.stop)?;
+        if !probes.is_empty() {
+            let thorough = match self.snapshot.places() {
+                0..=THOROUGH_PLACES => lists,
+                _ => THOROUGH_LISTS * usize::from(first.max(1)),
+            };
+            let of_probes = self.nearest_lists(probes, thorough, task.stop)?;
+            visited.extend(of_probes.0);
+            own_list.extend(of_probes.1);
+            distances.extend(of_probes.2);
+        }
+        task.compare(&Visits::by_list(&visited, lists))?;
+        if graph > 0 && k > 0 {
+            let graph = usize::from(graph);
+            let count = |query: usize| if query < searched { graph } else { THOROUGH_LISTS * graph };
+            let more = self.followed_lists(task, &visited, count)?;
+            drop(visited);
+            task.compare(&Visits::by_list(&more, lists))?;
+        }
+        self.widen(task, k)?;
+        Ok((own_list, distances))
     }
 
     /// Compares the queries that found fewer rows than there are with more lists, four times as many each time: most rows
@@ -241,6 +325,21 @@ impl<'a> Searcher<'a> {
         Ok(self.nearest_lists(queries, 1, stop)?.1)
     }
 
+    /// Returns the lists that each query visits first.
+    fn first_lists(&self, queries: &[f32], stop: &(dyn Fn() -> bool + Sync)) -> Result<NearestLists> {
+        let first = usize::from(self.effort.first.max(1));
+        // Rows that are only a part of the snapshot are gone elsewhere for another reason.
+        let part = self.only != (0..self.snapshot.places());
+        let candidates = if part { first } else { self.live_shares.candidates(first) };
+        let (mut visited, lists, distances) = self.nearest_lists(queries, candidates, stop)?;
+        if candidates > first {
+            for lists in &mut visited {
+                lists.truncate(self.live_shares.visited(lists, first));
+            }
+        }
+        Ok((visited, lists, distances))
+    }
+
     /// Returns the `count` lists with the nearest centroids of each query.
     fn nearest_lists(&self, queries: &[f32], count: usize, stop: &(dyn Fn() -> bool + Sync)) -> Result<NearestLists> {
         let dim = self.snapshot.dim();
@@ -270,8 +369,14 @@ impl<'a> Searcher<'a> {
         Ok((visited, lists, distances))
     }
 
-    /// Returns for each query of `task` up to `count` lists besides those `visited`, by the neighbours of the rows found.
-    fn followed_lists(&self, task: &Comparison<'_>, visited: &[Vec<u32>], count: usize) -> Result<Vec<Vec<u32>>> {
+    /// Returns for each query of `task` up to `count(query)` lists besides those `visited`, by the neighbours of the rows
+    /// found.
+    fn followed_lists(
+        &self,
+        task: &Comparison<'_>,
+        visited: &[Vec<u32>],
+        count: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Vec<Vec<u32>>> {
         visited
             .par_iter()
             .enumerate()
@@ -280,7 +385,7 @@ impl<'a> Searcher<'a> {
                 || ListScores::new(self.snapshot.lists()),
                 |scores, (query, visited)| {
                     check(task.stop)?;
-                    Ok(scores.best(self.snapshot, &task.nearest.places(query), task.own[query], visited, count))
+                    Ok(scores.best(self.snapshot, &task.nearest.places(query), task.own[query], visited, count(query)))
                 },
             )
             .collect()

@@ -205,3 +205,47 @@ fn rows_are_found_where_all_rows_near_a_query_are_gone() {
     once.dedup();
     assert_eq!(hits.hits, once, "each row sees the query once");
 }
+
+#[test]
+fn an_exact_search_and_probes_find_what_all_pairs_find() {
+    let of = Rows { base: clustered(900, 5, 1), lists: 30, ..Rows::default() }.build();
+    let least = SearchEffort { first: 1, graph: 0 };
+    let queries = clustered(60, 5, 9);
+    let own = nobody(&queries, 5);
+    let places = 20..915;
+    let searcher = Searcher::new(&of.snapshot, Metric::Euclidean, least).only(places.clone()).exact();
+    let exact = searcher.search(&queries, &own, 6, None, &|| false).expect("found");
+    let probed = [queries.as_slice(), &queries[..50]].concat();
+    let mut reverse = ReverseHits::default();
+    let (rows, probes) = Searcher::new(&of.snapshot, Metric::Euclidean, least)
+        .search_and_probe(&probed, &nobody(&probed, 5), 6, Some(&mut reverse), 10, &|| false)
+        .expect("found");
+    let (alone, hits) = search(&of, least, &queries, &own, 6);
+    assert!(rows == alone && reverse == hits, "probes change nothing of the rows");
+    assert_eq!((rows.queries(), probes.queries()), (60, 10));
+    for (query, vector) in queries.chunks_exact(5).enumerate() {
+        let find = |keep: &dyn Fn(u32) -> bool| -> Vec<u32> {
+            let live = |place| keep(place) && !of.snapshot.is_dead(place);
+            nearest(&of.vectors, 5, vector, 6, live).into_iter().map(|near| near.1).collect()
+        };
+        assert_eq!(exact.of(query).0, find(&|place| places.contains(&place)));
+        if query < 10 {
+            assert_eq!(probes.of(query).0, find(&|_| true));
+        }
+    }
+}
+
+#[test]
+fn an_effort_without_the_graph_reaches_the_same_recall() {
+    let base: Vec<f32> = (0..2000 * 6).map(|i| super::fixture::unit(8, i)).collect();
+    let of = Rows { dim: 6, base, delta: Vec::new(), dead: vec![5, 900], lists: 50, ..Rows::default() }.build();
+    let (least, reached) = effort(&of.snapshot, Metric::Euclidean, 0.9, &|| false).expect("an effort");
+    let find = |recall| first_only(&of.snapshot, Metric::Euclidean, least, recall, &|| false).expect("an effort");
+    let alone = find(reached);
+    assert!(alone.graph == 0 && alone.first >= least.first, "{alone:?} for {least:?}");
+    assert!(recall(&of, alone) >= reached);
+    assert!(recall(&of, SearchEffort { first: alone.first - 1, graph: 0 }) < reached);
+    // At most four times as many lists.
+    let few = first_only(&of.snapshot, Metric::Euclidean, SearchEffort { first: 1, graph: 0 }, 1.0, &|| false);
+    assert_eq!(few.expect("an effort"), SearchEffort { first: 4, graph: 0 });
+}

@@ -98,7 +98,7 @@ impl Comparison<'_> {
             .collect();
         tasks.into_par_iter().with_max_len(1).try_for_each_init(Scratch::default, |scratch, (list, from)| {
             check(self.stop)?;
-            self.load(list, from, scratch)?;
+            self.load_part(list, from, scratch)?;
             self.compare_part(visits.of(list), scratch);
             Ok(())
         })
@@ -114,23 +114,41 @@ impl Comparison<'_> {
         (base.start.min(base.end)..base.end, delta.get(within).unwrap_or(&[]))
     }
 
-    /// Decodes and packs the live rows of a part of a list: base rows, then delta rows.
-    fn load(&self, list: u32, from: usize, scratch: &mut Scratch) -> Result<()> {
-        let dim = self.snapshot.dim();
-        let Scratch { vectors, rows, packed, room, .. } = scratch;
+    /// Compares all rows with all queries.
+    pub(super) fn compare_all(&self) -> Result<()> {
+        let queries: Vec<u32> = (0..self.own.len() as u32).collect();
+        let Range { start, end } = self.only;
+        let parts = (end.saturating_sub(start) as usize).div_ceil(PART_ROWS) as u32;
+        (0..parts).into_par_iter().with_max_len(1).try_for_each_init(Scratch::default, |scratch, part| {
+            check(self.stop)?;
+            let from = start + part * PART_ROWS as u32;
+            self.load(from..end.min(from.saturating_add(PART_ROWS as u32)), &[], scratch)?;
+            self.compare_part(&queries, scratch);
+            Ok(())
+        })
+    }
+
+    /// Decodes and packs the live rows of a part of a list.
+    fn load_part(&self, list: u32, from: usize, scratch: &mut Scratch) -> Result<()> {
         let (base, delta) = self.members(list);
         let until = (from + PART_ROWS).min(base.len() + delta.len());
         let base_part = base.start + from.min(base.len()) as u32..base.start + until.min(base.len()) as u32;
-        let delta_part = &delta[from.max(base.len()) - base.len()..until.max(base.len()) - base.len()];
+        self.load(base_part, &delta[from.max(base.len()) - base.len()..until.max(base.len()) - base.len()], scratch)
+    }
+
+    /// Decodes and packs the live rows at the places `range`, then those at the places `single`.
+    fn load(&self, range: Range<u32>, single: &[u32], scratch: &mut Scratch) -> Result<()> {
+        let dim = self.snapshot.dim();
+        let Scratch { vectors, rows, packed, room, .. } = scratch;
         rows.clear();
-        vectors.resize((until - from) * dim, 0.0);
-        let live = base_part.clone().chain(delta_part.iter().copied()).zip(0u32..);
+        vectors.resize((range.len() + single.len()) * dim, 0.0);
+        let live = range.clone().chain(single.iter().copied()).zip(0u32..);
         rows.extend(live.filter(|&(place, _)| !self.snapshot.is_dead(place)).map(|(place, index)| (index, place)));
-        let (of_base, of_delta) = vectors.split_at_mut(base_part.len() * dim);
-        if !base_part.is_empty() {
-            self.snapshot.read_vectors(base_part, of_base)?;
+        let (of_range, of_single) = vectors.split_at_mut(range.len() * dim);
+        if !range.is_empty() {
+            self.snapshot.read_vectors(range, of_range)?;
         }
-        for (&place, vector) in delta_part.iter().zip(of_delta.chunks_exact_mut(dim)) {
+        for (&place, vector) in single.iter().zip(of_single.chunks_exact_mut(dim)) {
             if !self.snapshot.is_dead(place) {
                 self.snapshot.read_vector(place, vector)?;
             }

@@ -407,6 +407,12 @@ impl Snapshot {
         if let Some(position) = self.moved.as_ref().and_then(|moved| moved.row(place)) {
             return position;
         }
+        self.first_position(place)
+    }
+
+    /// Returns the position that a fit, a refit or the placing of a new row gave to a place, whether or not the row has moved
+    /// since; NaN if it has none.
+    pub fn first_position(&self, place: u32) -> &[f32] {
         match (place.checked_sub(self.base_rows()), &self.delta_positions) {
             (None, _) => self.positions.row(place),
             (Some(row), Some(positions)) if row < positions.rows => positions.row(row),

@@ -1,7 +1,9 @@
 //! The neighbours of new rows, and of the rows whose neighbours change: those that have a new row nearer than their last
 //! neighbour, and those that lost a neighbour.
 //!
-//! A search among all rows gives the neighbours of the new rows, and tells which rows see a new row ("both sides look").
+//! A search among the rows that are there gives the neighbours of the new rows, and tells which rows see a new row ("both
+//! sides look"). New rows are also searched among each other: up to [`EXACT_ROWS`] are all compared, because the graph does
+//! not lead to them. Some of the new rows, the probes, are also searched thoroughly, which tells the recall of the new rows.
 //! A row that has too few neighbours left after others were deleted is searched again.
 //!
 //! Memory grows with the new rows and the rows that change: [`ROW_BYTES`] for a new row, [`CHANGED_BYTES`] and
@@ -15,9 +17,10 @@ use rayon::prelude::*;
 
 use super::Update;
 use super::new_rows::NewRows;
+use super::sample::Recall;
 use crate::Result;
 use crate::place::Placer;
-use crate::search::{ReverseHits, SearchEffort, Searcher};
+use crate::search::{ReverseHits, Searcher, first_only};
 use crate::snapshot::{GraphWriter, PatchWriter, PositionsWriter, Snapshot, role};
 use crate::store::ObjectRef;
 
@@ -25,6 +28,11 @@ use crate::store::ObjectRef;
 pub(super) const ROW_BYTES: u64 = 25 * 12;
 /// Bytes of memory for a row whose neighbours change, beside 8 bytes for each neighbour.
 pub(super) const CHANGED_BYTES: u64 = 32;
+
+/// The largest number of new rows of which all are compared with each other.
+const EXACT_ROWS: usize = 8192;
+/// About the number of new rows that are searched thoroughly.
+pub(super) const PROBES: usize = 128;
 
 /// A row that has a new row nearer than its last neighbour: its place, the distance in the metric's units, the place of
 /// the new row.
@@ -36,6 +44,8 @@ pub(super) struct PlacedRows {
     pub(super) rows: u64,
     /// How many of them lie farther from their centroid than 99 of 100 rows of the base.
     pub(super) outliers: u64,
+    /// The share of the probes' neighbours that are stored; none without neighbours.
+    pub(super) recall: Option<f64>,
     /// The places of the version before of which a neighbour that the method uses changes, ascending.
     pub(super) changed: Vec<u32>,
 }
@@ -75,7 +85,7 @@ fn write_new(
     let Update { lock, snapshot, options, progress, batch_rows, .. } = *update;
     let (dim, width, components) = (snapshot.dim(), snapshot.k(), snapshot.n_components());
     let metric = options.settings.metric;
-    let mut told = PlacedRows { rows: new.hashes.len() as u64, outliers: 0, changed: Vec::new() };
+    let mut told = PlacedRows { rows: new.hashes.len() as u64, outliers: 0, recall: None, changed: Vec::new() };
     let old = snapshot.base_rows()..new.first;
     if told.rows == 0 && old.is_empty() {
         return Ok(told);
@@ -85,43 +95,63 @@ fn write_new(
     for place in old {
         let (near, distances) = snapshot.neighbors(place);
         graph.push(near, distances)?;
-        positions.push(snapshot.position(place))?;
+        positions.push(snapshot.first_position(place))?;
     }
     let stop = || progress.check().is_err();
     let among_old = Searcher::new(before, metric, options.effort);
-    // Few rows are new, so that many lists cost little, and the graph does not lead to them.
-    let SearchEffort { first: lists, graph: further } = options.effort;
-    let wide = SearchEffort { first: lists.saturating_add(further), graph: 0 };
-    let among_new = Searcher::new(all, metric, wide).only(new.first..all.places());
+    let among_new = match new.hashes.len() {
+        0..=EXACT_ROWS => Searcher::new(all, metric, options.effort).exact(),
+        _ => {
+            let effort = first_only(before, metric, options.effort, options.effort_recall, &stop)?;
+            Searcher::new(all, metric, effort)
+        }
+    };
+    let among_new = among_new.only(new.first..all.places());
     let placer = Placer::new(&options.settings, before, options.reach)?;
     let (mut queries, mut places, mut outliers) = (Vec::new(), Vec::new(), Vec::new());
+    let probe_step = new.hashes.len().div_ceil(PROBES).max(1);
+    let mut recall = Recall::default();
     for start in (0..new.hashes.len()).step_by(batch_rows.max(1)) {
         let hashes = &new.hashes[start..(start + batch_rows.max(1)).min(new.hashes.len())];
         let first = new.first + start as u32;
-        let own: Vec<u32> = (first..first + hashes.len() as u32).collect();
-        queries.resize(hashes.len() * dim, 0.0);
-        all.read_vectors(first..first + hashes.len() as u32, &mut queries)?;
+        let rows = hashes.len();
+        let mut own: Vec<u32> = (first..first + rows as u32).collect();
+        queries.resize(rows * dim, 0.0);
+        all.read_vectors(first..first + rows as u32, &mut queries)?;
+        // The probes follow the rows as further queries.
+        let probes: Vec<usize> = (0..rows).filter(|row| (start + row).is_multiple_of(probe_step)).collect();
+        for &row in &probes {
+            own.push(own[row]);
+            queries.extend_from_within(row * dim..(row + 1) * dim);
+        }
         let mut here = ReverseHits::default();
-        let mut found = among_old.search(&queries, &own, width, Some(&mut here), &stop)?;
+        let (mut found, thorough) =
+            among_old.search_and_probe(&queries, &own, width, Some(&mut here), probes.len(), &stop)?;
         let seen = here.hits.into_iter();
         hits.extend(seen.map(|(place, query, squared)| (place, metric.distance(squared), first + query)));
-        let others = among_new.search(&queries, &own, width, None, &stop)?;
-        for row in 0..hashes.len() {
+        let (others, thorough_others) = among_new.search_and_probe(&queries, &own, width, None, probes.len(), &stop)?;
+        let mut probed = probes.iter().zip(0..).peekable();
+        for row in 0..rows {
             let (near, distances) = merged(found.of(row), others.of(row), width, metric);
             graph.push(&near, &distances)?;
+            if let Some((_, probe)) = probed.next_if(|&(&probed, _)| probed == row) {
+                let (true_near, _) = merged(thorough.of(probe), thorough_others.of(probe), width, metric);
+                recall.add(&near, &true_near, options.n_neighbors);
+            }
         }
         // A position depends on the rows that were there alone.
         found.keep_nearest(options.n_neighbors);
         progress.check()?;
-        places.resize(hashes.len() * components, 0.0);
-        outliers.resize(hashes.len(), 0.0);
+        places.resize(rows * components, 0.0);
+        outliers.resize(rows, 0.0);
         placer.place(&found, hashes, &mut places, &mut outliers)?;
         positions.push(&places)?;
         told.outliers += outliers.iter().filter(|&&outlier| outlier > 1.0).count() as u64;
-        progress.advance(hashes.len() as u64)?;
+        progress.advance(rows as u64)?;
     }
     objects.insert(role::DELTA_GRAPH.into(), graph.finish()?);
     objects.insert(role::DELTA_POSITIONS.into(), positions.finish()?);
+    told.recall = recall.share();
     Ok(told)
 }
 

@@ -82,21 +82,33 @@ impl Update<'_> {
             }
             false => 0,
         };
-        let batch = batch_rows as u64 * (4 * snapshot.dim() as u64 * 3 + 2 * neighbor);
+        let batch = (batch_rows + graph::PROBES) as u64 * (4 * snapshot.dim() as u64 * 3 + 2 * neighbor);
         new * (new_rows::ROW_BYTES + graph::ROW_BYTES)
             + changed * (graph::CHANGED_BYTES + neighbor)
             + batch.max(scores::bytes(snapshot.lists(), snapshot.dim(), threads))
             + moving
             + (u64::from(snapshot.places() - snapshot.live()) + gone) * 4
-            + 2 * Searcher::bytes(effort, snapshot.lists(), snapshot.dim(), batch_rows, snapshot.k(), threads)
+            + 2 * Searcher::bytes(
+                effort,
+                snapshot.lists(),
+                snapshot.dim(),
+                batch_rows + graph::PROBES,
+                snapshot.k(),
+                threads,
+            )
     }
 }
 
 /// Measures of a version. Shares are between 0 and 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
-    /// Recall of the stored graph on the probe rows.
+    /// Recall of the stored graph: the mean of `recall_old` and `recall_new` by the numbers of rows; of a version that a run
+    /// made, that of the run.
     pub recall: f64,
+    /// Recall of the rows that were there, on probe rows whose exact neighbours are known; none if no probe row is left.
+    pub recall_old: Option<f64>,
+    /// Recall of the new rows, on up to 128 of them that are searched thoroughly; none without new rows.
+    pub recall_new: Option<f64>,
     /// Mean trustworthiness of a sample of rows among all rows. Ranks are estimated in models of more than 65,536 rows.
     pub trustworthiness: f64,
     /// The same of rows that were there, and of new rows; none if there are no such rows.
@@ -191,7 +203,9 @@ pub fn update(update: &Update<'_>) -> Result<Updated> {
         (measures.moved_rows, measures.capped_rows) = (Some(found.rows), Some(found.capped));
         measures.move_cap = Some(MOVE_CAP);
     }
-    measures.recall = probes.recall(&whole, options.n_neighbors);
+    (measures.recall_old, measures.recall_new) = (probes.recall(&whole, options.n_neighbors), placed.recall);
+    let old_rows = f64::from(whole.live()) - placed.rows as f64;
+    measures.recall = scores::by_rows(measures.recall_old, old_rows, measures.recall_new, placed.rows as f64);
     Ok(Updated { objects, measures })
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use lowland_engine::distances::squared_distance;
+use lowland_engine::neighbors::MISSING;
 use rayon::prelude::*;
 
 use super::Update;
@@ -64,16 +65,37 @@ pub(super) fn write(update: &Update<'_>, all: &Snapshot, objects: &mut BTreeMap<
 }
 
 impl Probes {
-    /// Returns the share of the probe rows' exact neighbours that are among the first `k` of the stored graph; 1 without
-    /// probe rows.
-    pub(super) fn recall(&self, snapshot: &Snapshot, k: usize) -> f64 {
-        let (mut found, mut all) = (0usize, 0usize);
+    /// Returns the share of the probe rows' exact neighbours that are among the first `k` of the stored graph; none
+    /// without probe rows.
+    pub(super) fn recall(&self, snapshot: &Snapshot, k: usize) -> Option<f64> {
+        let mut recall = Recall::default();
         for row in &self.0 {
-            let near = snapshot.neighbors(row.place).0;
-            let near = &near[..k.min(near.len())];
-            all += row.neighbors.len();
-            found += row.neighbors.iter().filter(|(_, place)| near.contains(place)).count();
+            let exact: Vec<u32> = row.neighbors.iter().map(|&(_, place)| place).collect();
+            recall.add(snapshot.neighbors(row.place).0, &exact, k);
         }
-        if all == 0 { 1.0 } else { found as f64 / all as f64 }
+        recall.share()
+    }
+}
+
+/// Counts how many true neighbours are stored.
+#[derive(Debug, Default)]
+pub(super) struct Recall {
+    found: u64,
+    all: u64,
+}
+
+impl Recall {
+    /// Counts the first `k` neighbours of a row that are `stored`, and its `exact` ones; missing ones do not count.
+    pub(super) fn add(&mut self, stored: &[u32], exact: &[u32], k: usize) {
+        let stored = &stored[..k.min(stored.len())];
+        for place in exact.iter().take(k).filter(|&&place| place != MISSING) {
+            self.all += 1;
+            self.found += u64::from(stored.contains(place));
+        }
+    }
+
+    /// Returns the share of the true neighbours that are stored; none if there are no true neighbours.
+    pub(super) fn share(&self) -> Option<f64> {
+        (self.all > 0).then(|| self.found as f64 / self.all as f64)
     }
 }

@@ -67,6 +67,8 @@ pub fn measure(
     let delta = f64::from(snapshot.places() - snapshot.base_rows());
     Ok(Measures {
         recall: options.effort_recall,
+        recall_old: None,
+        recall_new: None,
         trustworthiness: by_rows(mean(&scores[..old]), f64::from(first_new), mean(&scores[old..]), new_rows),
         trustworthiness_old: mean(&scores[..old]),
         trustworthiness_new: mean(&scores[old..]),
@@ -84,10 +86,10 @@ pub fn measure(
     })
 }
 
-/// Returns the mean of two parts of the rows, of which either may have no rows.
-fn by_rows(a: Option<f64>, rows_a: f64, b: Option<f64>, rows_b: f64) -> f64 {
+/// Returns the mean of two parts of the rows, of which either may have no value; 1 if neither has.
+pub(super) fn by_rows(a: Option<f64>, rows_a: f64, b: Option<f64>, rows_b: f64) -> f64 {
     match (a, b) {
-        (Some(a), Some(b)) => (a * rows_a + b * rows_b) / (rows_a + rows_b),
+        (Some(a), Some(b)) if rows_a + rows_b > 0.0 => (a * rows_a + b * rows_b) / (rows_a + rows_b),
         (a, b) => a.or(b).unwrap_or(1.0),
     }
 }

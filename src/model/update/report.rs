@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lowland_engine::invalid::ExcludedRows;
 use lowland_model::store::Counts;
 use lowland_model::update::Measures;
 use serde::Serialize;
@@ -39,12 +40,33 @@ pub struct UpdateReport {
     pub why: String,
     /// Rows.
     pub counts: Counts,
+    /// The rows of the table that were left out because they have no usable vector. `None` if that was not asked for, and
+    /// if the table was not read.
+    pub left_out: Option<ExcludedRows>,
     /// Measures of the new version.
     pub measures: Option<Measures>,
     /// The gates.
     pub gates: Vec<GateResult>,
     /// Wall time.
     pub seconds: f64,
+}
+
+impl UpdateReport {
+    /// Returns why the version is not current: the gates that it does not meet, else why it was not judged by others.
+    pub fn refusal(&self) -> String {
+        let failed: Vec<String> = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string).collect();
+        match failed.is_empty() {
+            true => format!("a gate of an earlier attempt refused it; {}", self.why),
+            false => failed.join(", "),
+        }
+    }
+
+    fn write_left_out(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.left_out.as_ref().and_then(ExcludedRows::note) {
+            Some(note) => write!(f, "; {note}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for UpdateReport {
@@ -54,24 +76,23 @@ impl fmt::Display for UpdateReport {
         let changes = format!("{added} added, {changed} changed, {deleted} deleted");
         match self.outcome {
             Outcome::Unchanged => {
-                return write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent);
+                write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent)?;
+                return self.write_left_out(f);
             }
             Outcome::AlreadyPublished => {
                 return write!(f, "the run {} was published before, as version {number}", self.run_id);
             }
             Outcome::Published => write!(f, "version {number} is current: {rows} rows, {changes}")?,
             Outcome::Refused => {
-                let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
-                let failed = match failed.collect::<Vec<_>>() {
-                    none if none.is_empty() && self.why.is_empty() => "a gate of an earlier attempt refused it".into(),
-                    none if none.is_empty() => format!("a gate refused it, and {}", self.why),
-                    failed => failed.join(", "),
-                };
-                write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
+                write!(f, "version {number} is kept but not current ({}): {rows} rows, {changes}", self.refusal())?;
             }
         }
         if let Some(measures) = &self.measures {
-            write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
+            write!(f, "; recall {:.3}", measures.recall)?;
+            if let Some(new) = measures.recall_new {
+                write!(f, " (new rows {new:.3})")?;
+            }
+            write!(f, ", trustworthiness {:.3}", measures.trustworthiness)?;
             if let (Some(rows), Some(capped), Some(cap)) =
                 (measures.moved_rows, measures.capped_rows, measures.move_cap)
             {
@@ -85,6 +106,7 @@ impl fmt::Display for UpdateReport {
                 )?;
             }
         }
+        self.write_left_out(f)?;
         write!(f, "; {:.1} s", self.seconds)
     }
 }

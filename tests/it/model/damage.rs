@@ -123,8 +123,9 @@ fn nothing_is_told_of_a_version_whose_files_are_damaged() {
             let (name, told) = with_a_flipped_bit(&place, role, arguments);
             assert_eq!((told.code, told.stdout.as_str()), (1, ""), "{arguments}: {role}: {}", told.stderr);
             // Blocks of kept columns have checksums of their own.
-            let (file, said) = (format!("data/{name}"), if role == "kept" { "damaged" } else { role });
-            for word in [&file, "rollback", said] {
+            let file = format!("data/{name}");
+            let words = [file.as_str(), "rollback", if role == "kept" { "damaged" } else { role }];
+            for word in words {
                 assert!(told.stderr.contains(word), "{arguments}: {role}: no {word} in {}", told.stderr);
             }
             assert_eq!(told.stderr.lines().count(), 1, "{arguments}: {role}: {}", told.stderr);

@@ -33,15 +33,45 @@ fn versions_are_listed_and_compared() {
         assert_eq!(told[name], count, "{name}: {told}");
     }
     assert_eq!(told["rows"], serde_json::json!([600, 610]));
-    // Only rows whose vectors changed moved, and they are named.
-    let moved = &told["moved"];
-    assert_eq!((moved["rows"].as_u64(), moved["p95"].as_f64()), (Some(3), Some(0.0)), "{told}");
-    let named: Vec<&str> = moved["most"].as_array().expect("rows").iter().filter_map(|row| row[0].as_str()).collect();
-    let changed: Vec<String> = (50..53).map(|row| id_of(row).to_string()).collect();
-    assert!(changed.iter().all(|id| named.contains(&id.as_str())), "{told}");
+    // Rows whose vectors changed are placed anew: they are named apart from those that moved.
+    let (moved, anew) = (&told["moved"], &told["placed_anew"]);
+    assert_eq!(
+        (moved["rows"].as_u64(), moved["of"].as_u64(), moved["p95"].as_f64()),
+        (Some(0), Some(587), Some(0.0)),
+        "{told}"
+    );
+    assert_eq!((moved["most"].as_array().map(Vec::len), anew["of"].as_u64()), (Some(0), Some(3)), "{told}");
+    let mut named: Vec<String> =
+        anew["most"].as_array().expect("rows").iter().filter_map(|row| row[0].as_str().map(str::to_string)).collect();
+    named.sort_unstable();
+    let mut changed: Vec<String> = (50..53).map(|row| id_of(row).to_string()).collect();
+    changed.sort_unstable();
+    assert_eq!((&named, anew["rows"].as_u64()), (&changed, Some(3)), "{told}");
     let text = place.ok("diff m 2").stdout;
     assert!(text.contains("2 and 3") && text.contains("10 deleted"), "{text}");
     place.refused("diff m 1 9", &["9"]);
+}
+
+/// A row that left and came again, and one whose vector changed and changed back, are not where they were; rows that only
+/// moved are told apart from them.
+#[test]
+fn rows_that_are_placed_anew_are_not_among_those_that_moved() {
+    let (place, table) = fitted(0..600);
+    update(&place, &table.clone().without(0..4).changing(10..14), "--mode transform");
+    update(&place, &table.clone().and(Table::of(600..640)), "--mode transform --move dirty");
+    let told = json(&place.ok("diff m 1 3 --json"));
+    for (name, count) in [("added", 40), ("deleted", 0), ("changed", 0), ("unchanged", 600)] {
+        assert_eq!(told[name], count, "{name}: {told}");
+    }
+    assert_eq!((told["moved"]["of"].as_u64(), told["placed_anew"]["of"].as_u64()), (Some(592), Some(8)), "{told}");
+    assert!(told["moved"]["rows"].as_u64() > Some(0) && told["placed_anew"]["rows"].as_u64() > Some(0), "{told}");
+    let anew: Vec<String> = (0..4).chain(10..14).map(|row| id_of(row).to_string()).collect();
+    let named = |what: &str| -> Vec<String> {
+        let rows = told[what]["most"].as_array().expect("rows");
+        rows.iter().map(|row| row[0].as_str().expect("an id").to_string()).collect()
+    };
+    assert!(named("moved").iter().all(|id| !anew.contains(id)), "{told}");
+    assert!(named("placed_anew").iter().all(|id| anew.contains(id)), "{told}");
 }
 
 #[test]

@@ -126,6 +126,41 @@ fn rows_that_moved_stay_there_for_all_that_comes_later() {
     assert!(most < radius(&back, &both), "a row moved by {most}");
 }
 
+/// A row that moves on many nights goes no farther from where the fit put it than on one night.
+#[test]
+fn the_cap_holds_over_many_nights() {
+    let (place, mut table) = fitted(0..1000);
+    let first = export(&place, "");
+    let (mut most, mut nights_moved, mut delta) = (0.0_f64, 0.0_f64, BTreeMap::new());
+    for night in 0..6 {
+        let (gone, new) = (night * 40, 1000 + night * 40);
+        table = table.without(gone..gone + 40).and(Table::of(new..new + 40));
+        let before = export(&place, "");
+        let report = update(&place, &table, "--mode transform --move dirty --threads 2");
+        let now = export(&place, "");
+        let both = survivors(&first, &now);
+        let cap = report["measures"]["move_cap"].as_f64().expect("a cap") * radius(&before, &survivors(&before, &now));
+        let slack = 0.1 * cap;
+        for id in &both {
+            let far = far(&first[id].position, &now[id].position);
+            // The radius, and with it the cap, is not the same on all nights.
+            assert!(far <= cap + slack, "night {night}: {id} is {far} from where it was, the cap is {cap}");
+            most = most.max(far);
+        }
+        nights_moved += report["measures"]["moved_max"].as_f64().expect("a number") * radius(&before, &both);
+        // Rows of the delta stay near to where they were placed.
+        for (id, row) in now.iter().filter(|(id, _)| !first.contains_key(*id)) {
+            let placed: &Vec<u32> = delta.entry(id.clone()).or_insert_with(|| row.position.clone());
+            assert!(far(placed, &row.position) <= cap + slack, "night {night}: {id}");
+        }
+    }
+    assert!(
+        most > 0.0 && nights_moved > 1.5 * most,
+        "all nights together moved rows by {nights_moved}, the map has {most}"
+    );
+    place.ok("verify m");
+}
+
 #[test]
 fn the_same_bytes_whatever_the_threads_and_the_budget() {
     for method in ["umap", "tsne", "pacmap"] {

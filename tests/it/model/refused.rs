@@ -139,18 +139,80 @@ fn a_refused_run_is_judged_again_by_other_gates() {
         place.run(&format!("update m --source t.arrow --run-id {run} --json --quiet --gate {gate}"))
     };
     assert_eq!(with_gate("a", "recall>=1.01").code, 3);
+    // Without a gate there is nothing to judge it by.
+    let told = place.run("update m --source t.arrow --run-id a --quiet");
+    assert!(told.code == 3 && told.stderr.contains("no gate is given"), "{}: {}", told.code, told.stderr);
     let told = with_gate("a", "recall>=0.5");
     assert_eq!((told.code, json(&told)["outcome"].as_str()), (0, Some("published")), "{}", told.stderr);
+    assert!(json(&told)["why"].as_str().is_some_and(|why| why.contains("judged again")), "{}", told.stdout);
     assert_eq!((current(&place), versions(&place)[&3]["parent"].as_u64()), (3, Some(1)));
     // Not on top of a later version, whose rows it would undo.
     let later = tonight.and(Table::of(840..860));
     later.write(&place, "t.arrow");
     assert_eq!(with_gate("b", "recall>=1.01").code, 3);
+    later.clone().and(Table::of(860..870)).write(&place, "t.arrow");
     place.ok("update m --source t.arrow --run-id c --quiet");
-    later.and(Table::of(860..870)).write(&place, "t.arrow");
-    place.ok("update m --source t.arrow --run-id d --quiet");
-    assert_eq!(with_gate("b", "recall>=0.5").code, 3);
+    later.write(&place, "t.arrow");
+    let told = with_gate("b", "recall>=0.5");
+    assert!(told.code == 3 && told.stderr.contains("another name"), "{}: {}", told.code, told.stderr);
     assert_eq!(export(&place, "").len(), 870);
+}
+
+/// What a run is judged by is the table that it is given, also under the name of a run that a gate refused.
+#[test]
+fn a_refused_run_begun_again_takes_the_table_of_now() {
+    let (place, table) = fitted(0..800);
+    let with_gate = |run: &str, gate: &str, table: &Table, more: &str| {
+        table.write(&place, "t.arrow");
+        let told = place.run(&format!("update m --source t.arrow --run-id {run} --json --quiet --gate {gate} {more}"));
+        (told.code, json(&told))
+    };
+    // A gate that rows far from all others do not pass.
+    let mut far = Table::of(800..840);
+    far.rows.iter_mut().for_each(|(_, vector)| vector.iter_mut().for_each(|x| *x += 50.0));
+    let (code, report) = with_gate("a", "outliers<=0.5", &table.clone().and(far), "");
+    assert_eq!((code, report["version"].as_u64(), current(&place)), (3, Some(2), 1), "{report}");
+    // The corrected table: as many rows of the same ids, and the gates are those of its own version.
+    let right = table.clone().and(Table::of(800..840));
+    let (code, report) = with_gate("a", "outliers<=0.5", &right, "");
+    assert_eq!((code, report["outcome"].as_str()), (0, Some("published")), "{report}");
+    assert_eq!((report["version"].as_u64(), report["parent"].as_u64()), (Some(3), Some(1)), "{report}");
+    assert!(report["measures"]["outliers"].as_f64() <= Some(0.5), "{report}");
+    assert_eq!((current(&place), versions(&place)[&3]["run_id"].as_str()), (3, Some("a")));
+    assert!(export(&place, "").values().all(|row| row.added_in == 1 || row.added_in == 3));
+    // The name now stands for the published version.
+    let (code, report) = with_gate("a", "outliers<=0.5", &table, "");
+    assert_eq!((code, report["outcome"].as_str()), (0, Some("already-published")), "{report}");
+
+    // A table without what was refused is the current version's: there is nothing to do.
+    assert_eq!(with_gate("b", "recall>=1.01", &right.clone().and(Table::of(900..910)), "").0, 3);
+    let (code, report) = with_gate("b", "recall>=0.5", &right, "");
+    assert_eq!((code, report["outcome"].as_str(), current(&place)), (0, Some("unchanged"), 3), "{report}");
+    // The same table by another mode is another version.
+    let more = right.and(Table::of(900..910));
+    let (code, report) = with_gate("c", "recall>=1.01", &more, "--mode transform");
+    assert_eq!((code, report["version"].as_u64()), (3, Some(5)), "{report}");
+    let (code, report) = with_gate("c", "recall>=0.5", &more, "--mode transform --move dirty");
+    assert_eq!((code, report["version"].as_u64()), (0, Some(6)), "{report}");
+    assert!(report["measures"]["moved_rows"].as_u64() > Some(0), "{report}");
+    place.ok("verify m");
+}
+
+/// A table of changes is compared with what it makes of the current version, not only with the refused rows.
+#[test]
+fn a_refused_run_of_changes_takes_the_changes_of_now() {
+    let (place, _) = fitted(0..800);
+    let run = |parts: &[(Table, &str)], gate: &str| {
+        Table::write_changes(&place, "c.arrow", parts);
+        let told = place.run(&format!("update m --source c.arrow --changes --run-id a --json --quiet --gate {gate}"));
+        (told.code, json(&told))
+    };
+    let [first, second] = [800..820, 820..840].map(|rows| (Table::of(rows), "added"));
+    assert_eq!(run(&[first.clone(), second], "recall>=1.01").0, 3);
+    // Every row of this table is one of the refused version.
+    let (code, report) = run(&[first], "recall>=0.5");
+    assert_eq!((code, report["counts"]["added"].as_u64(), current(&place)), (0, Some(20), 3), "{report}");
+    assert_eq!(export(&place, "").len(), 820);
 }
 
 #[test]

@@ -125,6 +125,31 @@ fn nothing_to_do_is_told_and_makes_no_version() {
     assert_eq!(update(&place, &later, "--run-id b")["version"], 3);
 }
 
+/// Rows without a usable vector are left out on request, and are told: they may be rows that leave the map.
+#[test]
+fn rows_that_are_left_out_are_told() {
+    let (place, table) = fitted(0..600);
+    let mut holes = table.clone().and(Table::of(600..610));
+    let bad: Vec<usize> =
+        (0..3).map(|i| holes.rows.iter().position(|row| row.0 == id_of(598 + i)).expect("a row")).collect();
+    bad.iter().for_each(|&row| holes.rows[row].1[2] = f32::NAN);
+    let report = update(&place, &holes, "--mode transform --invalid drop");
+    let left_out = &report["left_out"];
+    assert_eq!((left_out["rows"].as_u64(), left_out["of"].as_u64()), (Some(3), Some(610)), "{report}");
+    assert_eq!(
+        (report["counts"]["added"].as_u64(), report["counts"]["deleted"].as_u64()),
+        (Some(9), Some(2)),
+        "{report}"
+    );
+    let told = place.ok("update m --source t.arrow --invalid drop");
+    let words = ["nothing changed", "3 of 610 rows are left out", "NaN"];
+    assert!(words.iter().all(|word| told.stderr.contains(word)), "{}", told.stderr);
+    // Where none is to be left out, none is.
+    let report = update(&place, &table, "--mode transform --invalid drop");
+    assert_eq!(report["left_out"]["rows"], 0, "{report}");
+    assert!(update(&place, &table, "")["left_out"].is_null());
+}
+
 #[test]
 fn the_same_bytes_whatever_the_threads_and_the_budget() {
     let (place, table) = fitted(0..1500);
@@ -191,23 +216,6 @@ fn a_table_of_changes_does_what_the_whole_table_does() {
     place.refused("update m --source t.arrow --changes", &["change"]);
 }
 
-#[test]
-fn metrics_are_written_for_prometheus() {
-    let (place, table) = fitted(0..600);
-    update(&place, &table.and(Table::of(600..610)), "--metrics-file x.prom");
-    let text = String::from_utf8(place.bytes("x.prom")).expect("text");
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, value) = line.rsplit_once(' ').expect("a sample");
-        assert!(name.starts_with("lowland_update_") && value.parse::<f64>().is_ok(), "{line}");
-    }
-    let value = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(&format!("lowland_update_{name}{{")));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().map(str::to_string)
-    };
-    assert_eq!((value("added_rows").as_deref(), value("version").as_deref()), (Some("10"), Some("2")));
-    assert_eq!(value("success").as_deref(), Some("1"));
-}
-
 /// One update holds the model; a second waits for it, or is refused with the holder's name.
 #[test]
 fn two_updates_at_once_take_turns() {
@@ -270,22 +278,72 @@ fn refused_versions_do_not_push_out_good_ones() {
     assert_eq!(told["versions"], serde_json::json!([]));
     let told = json(&place.ok("gc m --keep 1 --dry-run --json"));
     assert_eq!(told["versions"], serde_json::json!([1, 2]));
-    // Once another version is current, a refused one is not judged again.
+    // Once another run has brought the same rows, there is nothing left to do for a refused one.
     update(&place, &table, "--run-id d --mode transform");
-    let told = place.run("update m --source t.arrow --run-id b --mode transform --gate recall>=0.1");
-    assert!(told.code == 3 && told.stderr.contains("another name"), "{}: {}", told.code, told.stderr);
+    let again = update(&place, &table, "--run-id b --mode transform --gate recall>=0.1");
+    assert_eq!(again["outcome"], "unchanged", "{again}");
 }
 
 #[test]
-fn a_map_of_one_row_takes_new_rows_and_a_map_without_old_rows_does_not() {
+fn a_map_of_few_rows_takes_no_new_rows_but_by_a_refit() {
     let (place, table) = fitted(0..600);
     table.clone().changing(0..600).write(&place, "changed.arrow");
-    place.run("update m --source changed.arrow --mode transform").refused("all rows changed", &["refit"]);
+    place.run("update m --source changed.arrow --mode transform").refused("all rows changed", &["none", "refit"]);
     table.clone().without(1..600).write(&place, "one.arrow");
     place.ok("update m --source one.arrow --mode transform --max-shrink 1 --quiet");
     assert_eq!(export(&place, "").len(), 1);
     table.write(&place, "t.arrow");
     place.ok("transform --model m t.arrow -o p.npy --quiet");
-    place.ok("update m --source t.arrow --mode transform --quiet");
+    // All new rows would lie on the one that is left.
+    place.run("update m --source t.arrow --mode transform").refused("one row is left", &["only 1", "599 new", "refit"]);
+    let told = json(&place.ok("update m --source t.arrow --json --quiet"));
+    assert_eq!(told["mode"], "refit", "{told}");
     assert_eq!(export(&place, "").len(), 600);
+}
+
+/// The share of the 10 true neighbours that the graph has of the rows that were new in a version.
+fn recall_of_new(rows: &BTreeMap<String, Exported>, table: &Table, version: u64) -> f64 {
+    let (mut found, mut all) = (0, 0);
+    for (id, vector) in &table.rows {
+        let row = &rows[&id.to_string()];
+        if row.added_in == version {
+            let truth = nearest(table, vector).into_iter().map(|near| near.1).filter(|near| near != id).take(10);
+            for near in truth {
+                all += 1;
+                found += usize::from(row.near.iter().take(10).any(|found| *found == near.to_string()));
+            }
+        }
+    }
+    found as f64 / all as f64
+}
+
+#[test]
+fn rows_that_come_back_where_all_were_gone_find_their_neighbours_and_the_recall_is_theirs() {
+    let (place, table) = fitted(0..1000);
+    // The rows nearest to one of them: whole lists are empty without them.
+    let near = nearest(&table, table.vector(id_of(3)));
+    let cluster: Vec<i64> = near.into_iter().take(150).map(|near| near.1).collect();
+    let mut without = table.clone();
+    without.rows.retain(|(id, _)| !cluster.contains(id));
+    update(&place, &without, "--mode transform");
+    for (night, rows) in [&table, &without, &table].into_iter().enumerate() {
+        let report = update(&place, rows, "--mode transform");
+        let told = |name: &str| report["measures"][name].as_f64();
+        if let Some(recall) = told("recall_new") {
+            let true_recall = recall_of_new(&export(&place, ""), rows, report["version"].as_u64().expect("a number"));
+            assert!((recall - true_recall).abs() < 0.005 && recall > 0.97, "{night}: {true_recall}: {report}");
+            let [mean, old] = ["recall", "recall_old"].map(|name| told(name).expect("a number"));
+            assert!((mean - (850.0 * old + 150.0 * recall) / 1000.0).abs() < 1e-6, "{report}");
+        } else {
+            assert_eq!(night, 1, "{report}");
+        }
+    }
+    // From six rows that are left to many.
+    let few = table.clone().without(6..1000);
+    update(&place, &few, "--mode transform --max-shrink 1");
+    let more = few.and(Table::of(100..400));
+    let report = update(&place, &more, "--mode transform");
+    let recall = report["measures"]["recall_new"].as_f64().expect("a number");
+    let true_recall = recall_of_new(&export(&place, ""), &more, report["version"].as_u64().expect("a number"));
+    assert!((recall - true_recall).abs() < 0.02 && true_recall > 0.99, "{true_recall}: {report}");
 }
