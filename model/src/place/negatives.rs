@@ -14,19 +14,36 @@ const ATTEMPTS: u64 = 16;
 /// Keeps the draws apart from others with the same seed.
 const STREAM: u64 = 0x706c_6163_6500;
 
+/// Number of draws that are made together: the positions are read at random from memory, and reads that do not wait for each
+/// other take a fraction of the time. The forces take as many samples at a time.
+const AHEAD: usize = 16;
+
 /// The negative samples of a row in an epoch.
 pub(super) struct Negatives<'a> {
     snapshot: &'a Snapshot,
     seed: u64,
     stream: u64,
-    next: u64,
+    /// Number of draws made.
+    made: u64,
+    /// The last draws that were made: the positions of those that are on the map.
+    ahead: [Option<&'a [f32]>; AHEAD],
+    /// How many of them were taken.
+    taken: usize,
     /// A row that is not drawn.
     except: u32,
 }
 
 impl<'a> Negatives<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, seed: u64, hash: u64, epoch: usize) -> Self {
-        Negatives { snapshot, seed: seed ^ STREAM, stream: draw(hash, STREAM, epoch as u64), next: 0, except: MISSING }
+        Negatives {
+            snapshot,
+            seed: seed ^ STREAM,
+            stream: draw(hash, STREAM, epoch as u64),
+            made: 0,
+            ahead: [None; AHEAD],
+            taken: AHEAD,
+            except: MISSING,
+        }
     }
 
     /// Leaves a row out: the one that is moved.
@@ -37,13 +54,28 @@ impl<'a> Negatives<'a> {
     /// Draws a live row and returns its position; none if only dead places were drawn.
     pub(super) fn next(&mut self) -> Option<&'a [f32]> {
         for _ in 0..ATTEMPTS {
-            let random = draw(self.seed, self.stream, self.next);
-            self.next += 1;
-            let place = ((u128::from(random) * u128::from(self.snapshot.places())) >> 64) as u32;
-            if place != self.except && is_on_map(self.snapshot, place) {
-                return Some(self.snapshot.position(place));
+            if self.taken == AHEAD {
+                self.draw_ahead();
+            }
+            self.taken += 1;
+            if let Some(position) = self.ahead[self.taken - 1] {
+                return Some(position);
             }
         }
         None
+    }
+
+    fn draw_ahead(&mut self) {
+        let places: [u32; AHEAD] = std::array::from_fn(|i| {
+            let random = draw(self.seed, self.stream, self.made + i as u64);
+            ((u128::from(random) * u128::from(self.snapshot.places())) >> 64) as u32
+        });
+        // Looking at the positions reads them.
+        self.ahead = places.map(|place| {
+            let is_drawn = place != self.except && is_on_map(self.snapshot, place);
+            is_drawn.then(|| self.snapshot.position(place))
+        });
+        self.made += AHEAD as u64;
+        self.taken = 0;
     }
 }

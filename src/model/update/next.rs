@@ -51,7 +51,6 @@ impl UpdateJob {
         observer: &dyn Observer,
     ) -> Result<Next> {
         let snapshot = Snapshot::open(lock.model(), version)?;
-        check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer)?;
         let shape = self.source.shape();
         if shape.dim != snapshot.dim() && !self.lacks_vectors() {
             return Err(width_error(shape.dim, snapshot.dim()));
@@ -84,7 +83,16 @@ impl UpdateJob {
             _ => prepared.source().clone(),
         };
         let deleted = changes.as_ref().map(|changes| &changes.deleted[..]);
-        let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer)?;
+        // One thread decodes the table. Meanwhile another compares the files on which the update builds with their checksums.
+        let (checked, diff) = std::thread::scope(|scope| {
+            let check =
+                || check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer);
+            let checking = scope.spawn(check);
+            let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer);
+            (checking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), diff)
+        });
+        checked?;
+        let diff = diff?;
         report.counts = Counts {
             rows: diff.unchanged + diff.new.count(),
             added: diff.added(),
