@@ -127,7 +127,7 @@ impl Plan {
         let rows = self.shape.rows;
         let least = std::mem::replace(&mut self.index.shard_rows, 0);
         let beside = index::needs(self).phases.iter().skip(1).map(|phase| phase.bytes()).max().unwrap_or(0);
-        let fit = usable.saturating_sub(beside) / index::shard_row_bytes(self.shape.dim);
+        let fit = index::shard_rows(usable.saturating_sub(beside), rows, self.shape.dim);
         self.index.shard_rows = fit.clamp(least as u64, rows) as usize;
         if self.graph_k.is_some() {
             return;

@@ -2,7 +2,8 @@
 //! vectors in list order as an index that FAISS can open.
 //!
 //! Rows arrive in batches and are collected in a shard, a buffer of as many rows as the plan allows
-//! (`shards`). A full shard is sorted by list and written; at the end the shards are merged list by list.
+//! (`shards`). A full shard is sorted by list and written while the next one is filled; at the end the shards are merged
+//! list by list.
 //! The quantizer and each shard are units: a resumed run neither trains again nor reads a row of a
 //! finished shard again.
 //!
@@ -153,6 +154,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
     let (dim, sampled) = (plan.shape.dim, plan.index.sample_rows as usize);
     let sample = sampled as u64 * dim as u64 * 4;
     let rows = plan.index.shard_rows as u64;
+    let buffered = rows * shards::buffers(rows, plan.shape.rows);
     // As trained, as packed, and as held by FAISS.
     let centroids = ("centroids, also packed", 3 * table_bytes(plan));
     MemoryNeeds::default()
@@ -167,7 +169,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
         .phase(
             "assign",
             [
-                ("rows of a shard", rows * shards::row_bytes(dim)),
+                ("rows of shards", buffered * shards::row_bytes(dim)),
                 ("their order", if rows < plan.shape.rows { rows * 4 } else { 0 }),
                 centroids,
                 ("batches", plan.loader_bytes() + plan.batch_rows as u64 * 4),
@@ -178,7 +180,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
         .phase(
             "write",
             [
-                ("rows of a shard", rows * shards::row_bytes(dim)),
+                ("rows of shards", buffered * shards::row_bytes(dim)),
                 ("their order", rows * 4),
                 centroids,
                 ("file buffer", 1 << 20),
@@ -186,9 +188,11 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
         )
 }
 
-/// Returns the bytes of a row in a shard.
-pub fn shard_row_bytes(dim: usize) -> u64 {
-    shards::row_bytes(dim) + 4
+/// Returns how many rows a shard has, of `rows` rows of `dim` components, if buffers may take `bytes`.
+pub fn shard_rows(bytes: u64, rows: u64, dim: usize) -> u64 {
+    // The order of the rows is held while they are sorted.
+    let row = shards::row_bytes(dim) + 4;
+    if bytes / row >= rows { rows } else { bytes / (2 * shards::row_bytes(dim) + 4) }
 }
 
 /// Returns the bytes on disk: temporary files (shards while they are merged), and files that stay.

@@ -85,8 +85,7 @@ impl UpdateJob {
         let deleted = changes.as_ref().map(|changes| &changes.deleted[..]);
         // One thread decodes the table. Meanwhile another compares the files on which the update builds with their checksums.
         let (checked, diff) = std::thread::scope(|scope| {
-            let check =
-                || check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer);
+            let check = || check_objects(lock.model(), version, &role::FOR_UPDATE, &mut Default::default(), observer);
             let checking = scope.spawn(check);
             let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer);
             (checking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), diff)
