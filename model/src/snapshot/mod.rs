@@ -147,7 +147,8 @@ pub mod role {
         TOMBSTONES,
     ];
     /// As [`FOR_TRANSFORM`], of a comparison of two versions: what tells their rows and where these are.
-    pub const FOR_DIFF: [&str; 8] = [POSITIONS, IDS, KEYS, DELTA_POSITIONS, DELTA_IDS, DELTA_KEYS, MOVED, TOMBSTONES];
+    pub const FOR_DIFF: [&str; 11] =
+        [LISTS, POSITIONS, IDS, KEYS, ADDED, DELTA_POSITIONS, DELTA_IDS, DELTA_KEYS, DELTA_ADDED, MOVED, TOMBSTONES];
 
     /// All roles that this release knows.
     pub(super) const ALL: [&str; 21] = [
