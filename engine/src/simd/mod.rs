@@ -81,3 +81,20 @@ impl InstructionSet {
         }
     }
 }
+
+/// Returns the number of the widest instruction set that a test of whole stages may use: its place in
+/// [`TEST_LEVELS`]. `LOWLAND_TEST_SIMD` names it; without that every instruction set is used.
+#[cfg(test)]
+pub(crate) fn test_level() -> usize {
+    static LEVEL: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *LEVEL.get_or_init(|| match std::env::var("LOWLAND_TEST_SIMD") {
+        Ok(name) => TEST_LEVELS.iter().position(|&level| level == name).expect("an instruction set by its name"),
+        Err(_) => TEST_LEVELS.len(),
+    })
+}
+
+/// The instruction sets by which tests run whole stages; each contains those before it.
+#[cfg(all(test, not(target_arch = "aarch64")))]
+pub(crate) const TEST_LEVELS: &[&str] = &["portable", "avx2", "avx512", "vnni"];
+#[cfg(all(test, target_arch = "aarch64"))]
+pub(crate) const TEST_LEVELS: &[&str] = &["portable", "neon", "dotprod"];
