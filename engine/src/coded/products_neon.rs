@@ -11,8 +11,8 @@ const AT_ONCE: usize = 4;
 /// Runs `task` with the instructions that `with` proves.
 fn run<T: SumTask>(with: CodeInstructions, task: T) -> T::Output {
     match with {
-        CodeInstructions::DotProduct(on) => on.run(task),
-        CodeInstructions::Neon(on) => on.run(task),
+        CodeInstructions::DotProduct(on) => on.run_sums(task),
+        CodeInstructions::Neon(on) => on.run_sums(task),
     }
 }
 

@@ -27,7 +27,9 @@ pub(crate) use missing::{Avx2, Vnni};
 #[cfg(not(target_arch = "aarch64"))]
 pub(crate) use missing::{DotProduct, Neon};
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::{ByteProducts, DotProduct, Neon, SumLanes, SumTask};
+pub(crate) use neon::sums::{ByteProducts, SumLanes, SumTask};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{DotProduct, Neon};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512, Vnni, load_256, load_512, store_256, store_512};
 

@@ -1,8 +1,8 @@
-//! NEON, and the dot products of bytes that newer processors have beside it.
+//! NEON; the dot products of bytes that newer processors have beside it are in `sums`.
 //!
 //! `unsafe` stands here for two reasons. A call of an intrinsic needs the instruction set: it is proven by a value of
 //! [`Neon`] or [`DotProduct`], or of a vector, at hand in every method. The fields of these types are private to this
-//! file, which makes the proofs only after detection and the vectors only in methods of the proofs. And loads and
+//! module, which makes the proofs only after detection and the vectors only in methods of the proofs. And loads and
 //! stores go through pointers, of references to arrays, and, in gathers, of points whose indices were just compared
 //! with the number of points.
 //!
@@ -11,9 +11,19 @@
 #![expect(clippy::undocumented_unsafe_blocks, reason = "the reasons for all of them stand above")]
 
 use std::arch::aarch64::*;
-use std::arch::{asm, is_aarch64_feature_detected};
+use std::arch::is_aarch64_feature_detected;
 
 use super::lanes::{LANES, Lanes, SQRT_HALF, Simd, SimdTask, no_such_point};
+
+/// Applies an operation of two registers to all quarters of two vectors.
+macro_rules! quarters {
+    ($op:ident, $a:expr, $b:expr) => {{
+        let ([a, b, c, d], [e, f, g, h]) = ($a, $b);
+        unsafe { [$op(a, e), $op(b, f), $op(c, g), $op(d, h)] }
+    }};
+}
+
+pub(super) mod sums;
 
 /// Proof of NEON.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,11 +48,6 @@ impl Neon {
     fn run_compiled<T: SimdTask>(self, task: T) -> T::Output {
         task.run(self)
     }
-
-    #[target_feature(enable = "neon")]
-    fn run_sums<T: SumTask>(self, task: T) -> T::Output {
-        task.run(self)
-    }
 }
 
 impl DotProduct {
@@ -55,19 +60,6 @@ impl DotProduct {
         }
         (is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod")).then_some(DotProduct(()))
     }
-
-    #[target_feature(enable = "neon,dotprod")]
-    fn run_sums<T: SumTask>(self, task: T) -> T::Output {
-        task.run(self)
-    }
-}
-
-/// Applies an operation of two registers to all quarters of two vectors.
-macro_rules! quarters {
-    ($op:ident, $a:expr, $b:expr) => {{
-        let ([a, b, c, d], [e, f, g, h]) = ($a, $b);
-        unsafe { [$op(a, e), $op(b, f), $op(c, g), $op(d, h)] }
-    }};
 }
 
 impl Simd for Neon {
@@ -248,7 +240,8 @@ impl Lanes for NeonLanes {
     }
     #[inline(always)]
     fn at_most(self, other: Self) -> u16 {
-        unsafe { mask_of_quarters(quarters!(vcleq_f32, self.0, other.0)) }
+        let lanes = quarters!(vcleq_f32, self.0, other.0);
+        unsafe { mask_of_quarters(lanes) }
     }
     #[inline(always)]
     fn split(self) -> (Self, Self) {
@@ -291,130 +284,4 @@ fn split_quarter(x: float32x4_t) -> [float32x4_t; 2] {
 fn scale_quarter(x: float32x4_t, rounded: float32x4_t) -> float32x4_t {
     let n = vshlq_n_s32::<23>(vreinterpretq_s32_f32(rounded));
     vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), n))
-}
-
-/// Instructions that multiply bytes, four a word, and add the products in 32 bits.
-pub(crate) trait ByteProducts: Copy {
-    /// Runs `task`, compiled for this instruction set.
-    fn run<T: SumTask>(self, task: T) -> T::Output;
-    /// Returns a vector of the same number in each lane.
-    fn splat(self, number: i32) -> SumLanes;
-    /// Reads sixteen numbers.
-    fn load(self, numbers: &[i32; LANES]) -> SumLanes;
-    /// Adds to each of `sums` the product of `word` with one of sixteen `words`: that of their four signed bytes. Bytes
-    /// of `words` are above -128.
-    fn add_products(self, sums: SumLanes, words: &[u32; LANES], word: u32) -> SumLanes;
-}
-
-/// Work that is written once for both kinds of [`ByteProducts`].
-pub(crate) trait SumTask {
-    /// What the work returns.
-    type Output;
-
-    /// Does the work. Implementations are `#[inline(always)]`.
-    fn run<P: ByteProducts>(self, on: P) -> Self::Output;
-}
-
-/// Implements [`ByteProducts`] by a function for four lanes.
-macro_rules! byte_products {
-    ($proof:ident, $quarter:ident) => {
-        impl ByteProducts for $proof {
-            #[inline(always)]
-            fn run<T: SumTask>(self, task: T) -> T::Output {
-                unsafe { self.run_sums(task) }
-            }
-            #[inline(always)]
-            fn splat(self, number: i32) -> SumLanes {
-                unsafe { SumLanes([vdupq_n_s32(number); 4]) }
-            }
-            #[inline(always)]
-            fn load(self, numbers: &[i32; LANES]) -> SumLanes {
-                let at = numbers.as_ptr();
-                unsafe { SumLanes([vld1q_s32(at), vld1q_s32(at.add(4)), vld1q_s32(at.add(8)), vld1q_s32(at.add(12))]) }
-            }
-            #[inline(always)]
-            fn add_products(self, sums: SumLanes, words: &[u32; LANES], word: u32) -> SumLanes {
-                let ([a, b, c, d], at) = (sums.0, words.as_ptr().cast::<i8>());
-                unsafe {
-                    let word = vreinterpretq_s8_u32(vdupq_n_u32(word));
-                    SumLanes([
-                        $quarter(a, vld1q_s8(at), word),
-                        $quarter(b, vld1q_s8(at.add(16)), word),
-                        $quarter(c, vld1q_s8(at.add(32)), word),
-                        $quarter(d, vld1q_s8(at.add(48)), word),
-                    ])
-                }
-            }
-        }
-    };
-}
-
-byte_products!(DotProduct, add_dot_products);
-byte_products!(Neon, add_long_products);
-
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn add_dot_products(sums: int32x4_t, words: int8x16_t, word: int8x16_t) -> int32x4_t {
-    let mut out = sums;
-    // The standard library's function for this instruction is not stable.
-    unsafe {
-        asm!(
-            "sdot {out:v}.4s, {words:v}.16b, {word:v}.16b",
-            out = inout(vreg) out,
-            words = in(vreg) words,
-            word = in(vreg) word,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    out
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
-fn add_long_products(sums: int32x4_t, words: int8x16_t, word: int8x16_t) -> int32x4_t {
-    let low = vmull_s8(vget_low_s8(words), vget_low_s8(word));
-    // Two products of at most 127 · 128 stay within 16 bits.
-    vpadalq_s16(sums, vpaddq_s16(low, vmull_high_s8(words, word)))
-}
-
-/// Sixteen sums of 32 bits, which wrap around.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SumLanes([int32x4_t; 4]);
-
-impl SumLanes {
-    /// Writes the sixteen numbers.
-    #[inline(always)]
-    pub(crate) fn store(self, out: &mut [i32; LANES]) {
-        for (out, quarter) in out.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
-            unsafe { vst1q_s32(out.as_mut_ptr(), quarter) };
-        }
-    }
-    #[inline(always)]
-    pub(crate) fn add(self, other: Self) -> Self {
-        SumLanes(quarters!(vaddq_s32, self.0, other.0))
-    }
-    #[inline(always)]
-    pub(crate) fn sub(self, other: Self) -> Self {
-        SumLanes(quarters!(vsubq_s32, self.0, other.0))
-    }
-    #[inline(always)]
-    pub(crate) fn max(self, other: Self) -> Self {
-        SumLanes(quarters!(vmaxq_s32, self.0, other.0))
-    }
-    /// Returns the bits that are set in both.
-    #[inline(always)]
-    pub(crate) fn and(self, other: Self) -> Self {
-        SumLanes(quarters!(vandq_s32, self.0, other.0))
-    }
-    /// Whether every lane is below 0.
-    #[inline(always)]
-    pub(crate) fn all_below_zero(self) -> bool {
-        let [a, b, c, d] = self.0;
-        unsafe { vmaxvq_s32(vmaxq_s32(vmaxq_s32(a, b), vmaxq_s32(c, d))) < 0 }
-    }
-    /// Returns a mask of the lanes that are not below 0.
-    #[inline(always)]
-    pub(crate) fn not_below_zero(self) -> u16 {
-        unsafe { mask_of_quarters(self.0.map(|quarter| vcgezq_s32(quarter))) }
-    }
 }
