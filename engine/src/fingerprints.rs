@@ -135,7 +135,24 @@ fn all() -> Vec<(String, u64)> {
 }
 
 /// The fingerprints of this version.
-const EXPECTED: &[(&str, u64)] = &[];
+const EXPECTED: &[(&str, u64)] = &[
+    ("distances", 0x2085_2052_0e0d_c082),
+    ("powers", 0xc306_b460_d212_5dd6),
+    ("umap, graph", 0x4c0f_d780_fca5_b927),
+    ("umap, map", 0x70b2_c5fd_9bf7_6e4a),
+    ("largevis, graph", 0x1d2d_e9f2_5127_dd85),
+    ("largevis, map", 0xa417_571f_9301_67e3),
+    ("infotsne, graph", 0x1d2d_e9f2_5127_dd85),
+    ("infotsne, map", 0xbf89_832e_e418_1d9d),
+    ("tsne, graph", 0x1d2d_e9f2_5127_dd85),
+    ("tsne, map", 0xc60a_80b0_4854_b2ad),
+    ("pacmap, graph", 0xaa4a_1a4a_6107_911d),
+    ("pacmap, map", 0xbed0_1756_b0cc_589f),
+    ("umap in space, graph", 0x9651_9a23_e672_ccfa),
+    ("umap in space, map", 0x5252_5501_3824_d502),
+    ("umap by lists, graph", 0x5f08_343e_fc4f_3f68),
+    ("umap by lists, map", 0x2057_325f_35ff_9576),
+];
 
 #[test]
 fn bytes_are_those_of_every_instruction_set() {
