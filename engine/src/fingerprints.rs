@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lowland_io::{MemorySource, RunDir};
 
+use crate::coded::{CodeInstructions, CodedComparison, CodedRows, CodedVectors};
 use crate::distances::{PackedQueries, PackedRows, ScoreBars, for_each_near, for_each_tile, squared_distance};
 use crate::index::Quantizer;
 use crate::neighbors::KnnGraph;
@@ -71,6 +72,39 @@ fn distances() -> u64 {
         });
         for (a, b) in values.chunks_exact(dim).zip(values.chunks_exact(dim).rev()) {
             found.floats(&[squared_distance(a, b)]);
+        }
+    }
+    found.0
+}
+
+/// The pairs that codes do not exclude, in both directions.
+fn codes(with: CodeInstructions) -> u64 {
+    let mut found = Fingerprint::new();
+    for dim in [3, 16, 37, 130] {
+        let values = clustered(120, dim);
+        let (queries, rows) = values.split_at(45 * dim);
+        let (center, rows_center, chosen) = (&queries[..dim], &rows[..dim], Vec::from_iter(0..45));
+        let mut codes = CodedVectors::new(with, 45, dim);
+        let coding = codes.slots().encode(queries, center);
+        let rows = CodedRows::encode(with, Vec::new(), rows, rows_center);
+        let mut comparison = CodedComparison::default();
+        comparison.prepare(&coding, center, &rows, rows_center);
+        let mut far = Vec::new();
+        comparison.crowd_limits(&codes, &chosen, &rows, 6, &mut far);
+        found.floats(&far);
+        let row_limits = vec![0.2 * dim as f32; 75];
+        for row_limits in [None, Some(&row_limits[..])] {
+            comparison.for_each_near(
+                &codes,
+                &chosen,
+                &rows,
+                row_limits,
+                |query| far[query],
+                |query, row| {
+                    found.word((query * 100 + row) as u32);
+                    far[query]
+                },
+            );
         }
     }
     found.0
@@ -162,7 +196,15 @@ fn bytes_are_those_of_every_instruction_set() {
     assert!(same, "found:\n{text}");
 }
 
-/// Runs the test above with each narrower instruction set, in a process of its own because the instruction set is
+/// AVX2 has codes of more bits.
+#[test]
+fn codes_of_eight_bits_exclude_the_same_pairs() {
+    for with in CodeInstructions::all().filter(|with| !matches!(with, CodeInstructions::Avx2(_))) {
+        assert_eq!(codes(with), 0x336f_33fa_cfc8_cd63, "{with:?}: {:#018x}", codes(with));
+    }
+}
+
+/// Runs the first test with each narrower instruction set, in a process of its own because the instruction set is
 /// selected once.
 #[test]
 #[cfg(target_arch = "x86_64")]
