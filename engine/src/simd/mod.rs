@@ -1,9 +1,9 @@
 //! The instruction sets of processors, and vectors of sixteen floats for each.
 //!
 //! A value of `Avx512`, `Avx2`, `Vnni`, `Neon` or `DotProduct` proves that the processor has that instruction set: the
-//! only way to get one is `detect`. [`Portable`] needs no proof. A kernel is written once, as a safe function that is generic over [`Simd`]. It
-//! gets such a value, makes vectors from it and computes with them; a vector can only come from such a value, so that it
-//! proves the same.
+//! only way to get one is `detect`. [`Portable`] needs no proof. A kernel is written once, as a safe function that is
+//! generic over [`Simd`]. It gets such a value, makes vectors from it and computes with them; a vector can only come from
+//! such a value, so that it proves the same.
 //!
 //! [`InstructionSet::run`] compiles a [`SimdTask`] for an instruction set and runs it. Only what is inlined into the
 //! task is compiled for the instruction set; anything else gives the same result, more slowly. What a task calls for
