@@ -26,6 +26,8 @@ mod distinct;
 mod error;
 pub mod estimate;
 pub mod evaluate;
+#[cfg(test)]
+mod fingerprints;
 mod format;
 pub mod index;
 pub mod init;

@@ -32,8 +32,10 @@ wide! {
 #[inline]
 fn dot(with: CodeInstructions, numbers: &[f32], words: &[u32]) -> f32 {
     match with {
-        CodeInstructions::Vnni(_) => dot_bytes(with, numbers, bytemuck::cast_slice(words)),
         CodeInstructions::Avx2(_) => dot_halves(with, numbers, bytemuck::cast_slice(words)),
+        CodeInstructions::Vnni(_) | CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => {
+            dot_bytes(with, numbers, bytemuck::cast_slice(words))
+        }
     }
 }
 

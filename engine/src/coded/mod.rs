@@ -15,7 +15,7 @@
 //! not influence the resulting graph.
 
 use crate::distances::{LANES, PackedPiece, empty_piece, piece_length};
-use crate::simd::{Avx2, ROUND, Vnni};
+use crate::simd::{Avx2, DotProduct, Neon, ROUND, Vnni};
 
 /// The largest number of components for which no sum of the kernels exceeds 32 bits.
 const MAX_COMPONENTS: usize = 16_384;
@@ -29,12 +29,21 @@ pub(crate) enum CodeInstructions {
     /// bits, eleven for 128 components. Eight bits would not be faster; six would be, but would pass many
     /// times as many rows.
     Avx2(Avx2),
+    /// FEAT_DotProd of aarch64: as VNNI, but both codes are signed.
+    DotProduct(DotProduct),
+    /// NEON without FEAT_DotProd: the same codes and sums, by four instructions instead of one.
+    Neon(Neon),
 }
 
 impl CodeInstructions {
     /// Returns all instruction sets of this processor, the best first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let all = [Vnni::detect().map(CodeInstructions::Vnni), Avx2::detect().map(CodeInstructions::Avx2)];
+        let all = [
+            Vnni::detect().map(CodeInstructions::Vnni),
+            Avx2::detect().map(CodeInstructions::Avx2),
+            DotProduct::detect().map(CodeInstructions::DotProduct),
+            Neon::detect().map(CodeInstructions::Neon),
+        ];
         all.into_iter().flatten()
     }
 
@@ -46,8 +55,8 @@ impl CodeInstructions {
     /// Returns the largest code for vectors of `dim` components: the sum of all products stays below 2^27.
     fn largest(self, dim: usize) -> f32 {
         match self {
-            CodeInstructions::Vnni(_) => 127.0,
             CodeInstructions::Avx2(_) => ((1 << 27) as f32 / dim as f32).sqrt().min(4095.0).floor(),
+            CodeInstructions::Vnni(_) | CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => 127.0,
         }
     }
 
@@ -55,15 +64,15 @@ impl CodeInstructions {
     fn shift(self) -> i32 {
         match self {
             CodeInstructions::Vnni(_) => 128,
-            CodeInstructions::Avx2(_) => 0,
+            CodeInstructions::Avx2(_) | CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => 0,
         }
     }
 
     /// Returns the number of components in a 32-bit word.
     fn components_per_word(self) -> usize {
         match self {
-            CodeInstructions::Vnni(_) => 4,
             CodeInstructions::Avx2(_) => 2,
+            CodeInstructions::Vnni(_) | CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => 4,
         }
     }
 
@@ -81,7 +90,7 @@ impl CodeInstructions {
     #[inline(always)]
     fn word(self, codes: &[i16], shift: i32) -> u32 {
         match self {
-            CodeInstructions::Vnni(_) => {
+            CodeInstructions::Vnni(_) | CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => {
                 let code = |i: usize| (i32::from(codes[i]) + shift) as u8;
                 u32::from_le_bytes([code(0), code(1), code(2), code(3)])
             }
@@ -165,6 +174,8 @@ macro_rules! wide {
 
 mod comparison;
 mod products;
+#[cfg(target_arch = "aarch64")]
+mod products_neon;
 
 pub(crate) use comparison::CodedComparison;
 

@@ -33,7 +33,9 @@ pub(super) fn products(
             }
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    super::products_neon::products(with, values, vectors, out);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     products_plain(with, values, vectors, out);
 }
 
@@ -81,7 +83,9 @@ pub(super) fn near(
             }
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    return super::products_neon::near(with, values, offsets, queries, bars, both);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     near_plain(with, values, offsets, queries, bars, both)
 }
 
@@ -288,7 +292,7 @@ fn near_avx2<const BOTH: bool>(
 }
 
 /// Returns the product of a vector's codes with those of row `row` of some blocks, in plain Rust.
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn product(with: CodeInstructions, values: &[u32], row: usize, vector: &[u32]) -> i32 {
     let block = &values[row / LANES * vector.len() * LANES..][..vector.len() * LANES];
     let words = vector.iter().enumerate().map(|(word, vector)| {
@@ -298,6 +302,10 @@ fn product(with: CodeInstructions, values: &[u32], row: usize, vector: &[u32]) -
                 let pairs = row.to_le_bytes().into_iter().zip(vector.to_le_bytes());
                 pairs.map(|(x, q)| i32::from(x) * i32::from(q as i8)).sum::<i32>()
             }
+            CodeInstructions::DotProduct(_) | CodeInstructions::Neon(_) => {
+                let pairs = row.to_le_bytes().into_iter().zip(vector.to_le_bytes());
+                pairs.map(|(x, q)| i32::from(x as i8) * i32::from(q as i8)).sum::<i32>()
+            }
             CodeInstructions::Avx2(_) => {
                 [0, 16].map(|at| i32::from((row >> at) as i16) * i32::from((vector >> at) as i16)).iter().sum()
             }
@@ -306,7 +314,7 @@ fn product(with: CodeInstructions, values: &[u32], row: usize, vector: &[u32]) -
     words.sum()
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn products_plain(with: CodeInstructions, values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
     let rows = values.len() / vectors[0].len();
     for (out, vector) in out.iter_mut().zip(vectors) {
@@ -314,7 +322,7 @@ fn products_plain(with: CodeInstructions, values: &[u32], vectors: [&[u32]; 2], 
     }
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn near_plain(
     with: CodeInstructions,
     values: &[u32],

@@ -160,6 +160,7 @@ mod tests {
     use crate::random::unit;
 
     #[test]
+    #[cfg_attr(lowland_no_faiss, ignore = "trains lists, which FAISS does")]
     fn codes_assign_as_scores_do() {
         // Clusters of very different widths, copies of rows, and a few rows far from all others.
         for (dim, apart, lists) in [(5, 1.0, 100), (24, 30.0, 700), (40, 0.0, 600), (130, 1e4, 400)] {
@@ -184,6 +185,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(lowland_no_faiss, ignore = "trains lists, which FAISS does")]
     fn list_assignment_is_near_and_independent_of_batches() {
         let dim = 6;
         let rows: Vec<f32> = (0..5000 * dim).map(|i| unit(5, 6, i as u64) + 100.0).collect();

@@ -34,6 +34,10 @@
 
 mod assign;
 mod assign_by_codes;
+#[cfg(not(lowland_no_faiss))]
+pub mod faiss;
+#[cfg(lowland_no_faiss)]
+#[path = "no_faiss.rs"]
 pub mod faiss;
 mod lists;
 mod shards;

@@ -265,6 +265,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(lowland_no_faiss, ignore = "trains lists, which FAISS does")]
     fn two_levels_train_every_list_and_do_not_depend_on_threads() {
         let dim = 4;
         let sample: Vec<f32> = (0..6000 * dim).map(|i| crate::random::unit(1, 2, i as u64)).collect();

@@ -1,28 +1,47 @@
-//! Instruction sets of x86-64 on other processors, which never have them.
+//! The instruction sets of other processors, which this one never has.
 
-/// AVX2 and FMA.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Avx2 {}
+/// Defines a proof that there never is.
+macro_rules! missing {
+    ($(#[$about:meta])* $name:ident) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub(crate) enum $name {}
 
-/// AVX-512 VNNI.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Vnni {}
+        impl $name {
+            /// Returns `None`.
+            #[inline(always)]
+            pub(crate) fn detect() -> Option<Self> {
+                None
+            }
+        }
+    };
+}
 
+#[cfg(not(target_arch = "x86_64"))]
+missing! {
+    /// AVX2 and FMA.
+    Avx2
+}
+#[cfg(not(target_arch = "x86_64"))]
+missing! {
+    /// AVX-512 VNNI.
+    Vnni
+}
+#[cfg(not(target_arch = "aarch64"))]
+missing! {
+    /// NEON.
+    Neon
+}
+#[cfg(not(target_arch = "aarch64"))]
+missing! {
+    /// FEAT_DotProd.
+    DotProduct
+}
+
+#[cfg(not(target_arch = "x86_64"))]
 impl Avx2 {
-    /// Returns `None`.
-    pub(crate) fn detect() -> Option<Self> {
-        None
-    }
-
     /// Never runs.
     pub(crate) fn vectorize<R>(self, _: impl FnOnce() -> R) -> R {
         match self {}
-    }
-}
-
-impl Vnni {
-    /// Returns `None`.
-    pub(crate) fn detect() -> Option<Self> {
-        None
     }
 }

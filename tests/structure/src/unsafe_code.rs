@@ -22,6 +22,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("engine/src/neighbors/cuda/gpu_join.rs", "FFI: launches kernels"),
     ("engine/src/neighbors/cuda/mod.rs", "test: calls CUDA kernels compiled for the CPU"),
     ("engine/src/pages.rs", "a system call: large pages"),
+    ("engine/src/simd/neon.rs", "SIMD: the instructions of aarch64"),
+    ("engine/src/simd/neon/sums.rs", "SIMD: the instructions of aarch64"),
     ("engine/src/simd/x86.rs", "SIMD: the instructions of each instruction set"),
     ("io/src/durable.rs", "a system call: to make a name durable"),
     ("io/src/file_lock.rs", "a system call: the host's name"),
