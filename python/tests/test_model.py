@@ -291,7 +291,7 @@ def test_arrays_have_their_ids_beside_them(model, same):
 
 def test_a_map_is_exported_as_arrays(model, same):
     found, rows = model
-    found.update(table(rows[5:]), mode="transform")
+    found.update(table(rows[5:], np.arange(5, 400)), mode="transform")
     read = columns(found.export())
     placed, ids = found.export(form="array", return_ids=True)
     assert placed.shape == (395, 2) and placed.dtype == np.float32 and ids.dtype == np.int64
