@@ -18,7 +18,7 @@ use crate::errors::wrong_argument;
 /// `ValueError` for other types, and for nulls among numbers.
 pub(crate) fn to_numpy(py: Python<'_>, ids: &ArrayRef) -> PyResult<Py<PyAny>> {
     let has_no_array = |what: String| {
-        wrong_argument("return_ids", &format!("the ids {what}, for which there is no array; form=\"table\" has them"))
+        wrong_argument("return_ids", format!("the ids {what}, for which there is no array; form=\"table\" has them"))
     };
     let ids = match ids.data_type() {
         DataType::Dictionary(_, values) => {
