@@ -52,11 +52,10 @@ pub(super) fn write(update: &Update<'_>, all: &Snapshot, objects: &mut BTreeMap<
                 (squared <= limit).then_some((squared, place))
             });
             row.neighbors.extend(near);
+            // The limit of the next portion is that of the nearest.
+            row.neighbors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            row.neighbors.truncate(k);
         });
-    }
-    for row in &mut rows {
-        row.neighbors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        row.neighbors.truncate(k);
     }
     let mut writer = SampleWriter::create(lock)?;
     rows.iter().try_for_each(|row| writer.push(row))?;

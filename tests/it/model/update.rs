@@ -303,10 +303,15 @@ fn a_map_of_few_rows_takes_no_new_rows_but_by_a_refit() {
 
 /// The share of the 10 true neighbours that the graph has of the rows that were new in a version.
 fn recall_of_new(rows: &BTreeMap<String, Exported>, table: &Table, version: u64) -> f64 {
+    recall_where(rows, table, |added_in| added_in == version)
+}
+
+/// The share of the 10 true neighbours that the graph has of the rows that a version added which is `wanted`.
+fn recall_where(rows: &BTreeMap<String, Exported>, table: &Table, wanted: impl Fn(u64) -> bool) -> f64 {
     let (mut found, mut all) = (0, 0);
     for (id, vector) in &table.rows {
         let row = &rows[&id.to_string()];
-        if row.added_in == version {
+        if wanted(row.added_in) {
             let truth = nearest(table, vector).into_iter().map(|near| near.1).filter(|near| near != id).take(10);
             for near in truth {
                 all += 1;
@@ -346,4 +351,15 @@ fn rows_that_come_back_where_all_were_gone_find_their_neighbours_and_the_recall_
     let recall = report["measures"]["recall_new"].as_f64().expect("a number");
     let true_recall = recall_of_new(&export(&place, ""), &more, report["version"].as_u64().expect("a number"));
     assert!((recall - true_recall).abs() < 0.02 && true_recall > 0.99, "{true_recall}: {report}");
+}
+
+#[test]
+fn the_recall_of_old_rows_is_theirs_after_more_new_rows_than_are_compared_at_a_time() {
+    let (place, table) = fitted(0..800);
+    let more = table.and(Table::of(800..4000));
+    let report = update(&place, &more, "--mode transform");
+    let told = report["measures"]["recall_old"].as_f64().expect("a number");
+    // All of the old rows are probe rows.
+    let true_recall = recall_where(&export(&place, ""), &more, |added_in| added_in == 1);
+    assert!((told - true_recall).abs() < 0.002, "{true_recall}: {report}");
 }
