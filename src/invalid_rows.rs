@@ -39,6 +39,9 @@ impl InvalidRows {
     }
 }
 
+/// The fewest rows of a map.
+pub(crate) const MAP_ROWS: u64 = 2;
+
 /// The rows that have a place on the map, and the others.
 pub(crate) struct PlacedRows {
     invalid: InvalidRows,
@@ -56,16 +59,14 @@ impl PlacedRows {
     }
 
     /// # Errors
-    /// If fewer than two rows are usable.
-    fn of(invalid: InvalidRows, found: ValidRows) -> Result<Self> {
+    /// If fewer than `least` rows are usable.
+    fn of(invalid: InvalidRows, found: ValidRows, least: u64) -> Result<Self> {
         let ValidRows { rows, flaws } = found;
         let (count, all) = (rows.count(), rows.all());
-        if flaws.any() && count < 2 {
+        if flaws.any() && count < least {
             let what = if count == 1 { "1 row".into() } else { "no row".to_string() };
-            return Err(Error::job(format!(
-                "{what} of {all} can be placed, and a map needs 2: {} cannot: {flaws}",
-                flaws.rows()
-            )));
+            let needed = if least > 1 { format!(", and a map needs {least}") } else { String::new() };
+            return Err(Error::job(format!("{what} of {all} can be placed{needed}: {} cannot: {flaws}", flaws.rows())));
         }
         Ok(PlacedRows { invalid, all, rows: flaws.any().then(|| Arc::new(rows)), flaws })
     }
@@ -108,7 +109,7 @@ impl PlacedRows {
         if invalid == InvalidRows::Error {
             found.flaws.refuse(graph.rows())?;
         }
-        PlacedRows::of(invalid, found)
+        PlacedRows::of(invalid, found, MAP_ROWS)
     }
 
     /// Returns how unusable rows are handled.
@@ -155,10 +156,10 @@ impl PreparedSource {
     /// shift is `allowed`. `memory` is the memory budget of the process in bytes.
     ///
     /// # Errors
-    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
-    /// pass.
+    /// If fewer than `least` rows are usable, the source cannot be read, or the observer stops the pass.
     pub(crate) fn new(
         source: &Arc<dyn Source>,
+        least: u64,
         invalid: InvalidRows,
         metric: Metric,
         allowed: bool,
@@ -168,7 +169,7 @@ impl PreparedSource {
         let placed = match invalid {
             InvalidRows::Error => PlacedRows::all(invalid, source.shape().rows),
             InvalidRows::Drop | InvalidRows::Null => {
-                PlacedRows::of(invalid, survey(source, metric, memory, observer)?)?
+                PlacedRows::of(invalid, survey(source, metric, memory, observer)?, least)?
             }
         };
         let usable: Arc<dyn Source> = match placed.rows() {

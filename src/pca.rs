@@ -22,7 +22,7 @@ pub use lowland_engine::pca::{
     PcaPlan, PcaReport, RandomizedPca, Solver, center_kernel,
 };
 
-use crate::invalid_rows::{InvalidRows, PreparedSource};
+use crate::invalid_rows::{InvalidRows, MAP_ROWS, PreparedSource};
 use crate::job::{ExtraColumns, MapOutput, MapTable, Target, refuse_input};
 use crate::{Error, Result, check_output};
 
@@ -103,7 +103,7 @@ impl PcaJob {
         if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, invalid, metric, true)) {
             return Ok(reading.clone());
         }
-        let reading = PreparedSource::new(source, invalid, metric, true, self.config.memory, observer)?;
+        let reading = PreparedSource::new(source, MAP_ROWS, invalid, metric, true, self.config.memory, observer)?;
         Ok(kept.insert(Arc::new(reading)).clone())
     }
 

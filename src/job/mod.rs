@@ -46,7 +46,7 @@ use run::to_run;
 use crate::budget::Memory;
 use crate::earlier_map::EarlierMap;
 use crate::evaluate::open_map;
-use crate::invalid_rows::{FilteredGraph, PlacedRows, PreparedSource};
+use crate::invalid_rows::{FilteredGraph, MAP_ROWS, PlacedRows, PreparedSource};
 use crate::machine::Machine;
 use crate::{Error, InvalidRows, Result, SpaceUse, space};
 
@@ -177,7 +177,7 @@ impl Job {
         if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, invalid, metric, allowed)) {
             return Ok(Some(reading.clone()));
         }
-        let reading = PreparedSource::new(source, invalid, metric, allowed, self.config.memory, observer)?;
+        let reading = PreparedSource::new(source, MAP_ROWS, invalid, metric, allowed, self.config.memory, observer)?;
         Ok(Some(kept.insert(Arc::new(reading)).clone()))
     }
 

@@ -76,7 +76,7 @@ impl UpdateJob {
             }
         }
         let metric = options.settings.metric;
-        let prepared = PreparedSource::new(rows, self.invalid, metric, false, self.memory, observer)?;
+        let prepared = PreparedSource::new(rows, 1, self.invalid, metric, false, self.memory, observer)?;
         report.left_out = prepared.placed().left_out();
         let table: Arc<dyn Source> = match &options.shift {
             Some(shift) if !only_deleted => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),

@@ -96,3 +96,16 @@ fn a_table_of_changes_without_rows_changes_nothing() {
     // A whole table without rows is not one in which nothing changed.
     assert_eq!(place.run("update m --source whole.arrow").code, 2);
 }
+
+#[test]
+fn one_usable_row_among_others_is_a_change() {
+    let (place, table) = fitted(0..600);
+    let mut new = Table::of(700..703);
+    new.rows[0].1[2] = f32::NAN;
+    new.rows[2].1[0] = f32::INFINITY;
+    Table::write_changes(&place, "c.arrow", &[(new, "added")]);
+    let update = "update m --source c.arrow --changes --mode transform --invalid drop --json --quiet";
+    let report = json(&place.ok(update));
+    assert_eq!((&report["counts"]["added"], &report["left_out"]["rows"]), (&1.into(), &2.into()), "{report}");
+    assert_eq!(export(&place, "").len(), table.len() + 1);
+}
