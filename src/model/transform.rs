@@ -242,7 +242,7 @@ impl TransformJob {
         if parts.is_empty() {
             return Ok(new_empty_array(source.column_schema(&names)?.field(0).data_type()));
         }
-        Ok(concat(&parts).map_err(|e| Error::job(format!("column \"{id}\": {e}")))?)
+        concat(&parts).map_err(|e| Error::job(format!("column \"{id}\": {e}")))
     }
 
     /// Returns the rows of the output, unchanged.
