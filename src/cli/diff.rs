@@ -49,7 +49,7 @@ fn diff_text(found: &VersionDiff) -> String {
     text += &format!("moved      {} of {} rows that kept their vector", count(moved.rows), count(moved.of));
     text += &distances(moved);
     if anew.of > 0 {
-        text += &format!("placed     {} rows anew", count(anew.of));
+        text += &format!("placed     {} {} anew", count(anew.of), if anew.of == 1 { "row" } else { "rows" });
         text += &distances(anew);
     }
     let empty = serde_json::Map::new();
@@ -94,7 +94,7 @@ mod tests {
             changed: 3,
             unchanged: 996,
             moved: Moved { of: 996, rows: 3, p50: 0.0, p95: 0.01, most: vec![("a\tb".into(), 0.5)] },
-            placed_anew: Moved { of: 3, ..Moved::default() },
+            placed_anew: Moved { of: 1, ..Moved::default() },
             measures: [json!({"recall": 0.95}), json!({"recall": 0.94, "moved_p95": 0.01})],
         };
         let text = diff_text(&found);
@@ -102,7 +102,7 @@ mod tests {
             "rows       1,000 and 1,001",
             "moved      3 of 996 rows",
             "0.5000  a b",
-            "placed     3 rows anew\n",
+            "placed     1 row anew\n",
             "recall: 0.9500 and 0.9400",
             "moved_p95: - and 0.0100",
         ] {

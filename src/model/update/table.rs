@@ -94,11 +94,12 @@ impl UpdateJob {
             true => format!("its column \"{}\" tells changes: say that it has only these (`changes`)", changes::COLUMN),
             false => "if they were really deleted, allow a larger share".to_string(),
         };
+        let percent =
+            |share: f64| format!("{:.2}", 100.0 * share).trim_end_matches('0').trim_end_matches('.').to_string();
         Err(Error::job(format!(
-            "{missing} of the model's {live} rows are missing in the table, {:.1} %, and at most {:.0} % may be \
-             (`max_shrink`); {way}",
-            100.0 * share,
-            100.0 * self.max_shrink
+            "{missing} of the model's {live} rows are missing in the table, {} %, and at most {} % may be (`max_shrink`); {way}",
+            percent(share),
+            percent(self.max_shrink)
         )))
     }
 
